@@ -1,0 +1,225 @@
+"""The command line: one front door, thin calls into flows. Heavy libraries load inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from selfdev_core.errors import SelfdevError
+from selfdev_core.records import Scope
+
+console = Console()
+app = typer.Typer(
+    name="selfdev",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Self-Developing: a language model invents algorithms that improve language models.
+
+A copy of your seed model writes programs that merge its fine-tuned siblings into it. Each program runs in a sandbox, the
+merged model answers questions, and DPO teaches the writer what worked; the loop repeats.
+
+Start here:  [bold]selfdev demo[/bold]  runs a whole campaign on this machine in minutes.
+Then:        [bold]selfdev show[/bold], [bold]selfdev report[/bold], [bold]selfdev export[/bold]; your own models:
+             [bold]selfdev run CAMPAIGN.yaml[/bold] (write one with [bold]selfdev init[/bold]).
+
+Everything is kept in SELFDEV_HOME (by default ~/.selfdev). Every command may be interrupted and run again.""",
+)
+miniature_app = typer.Typer(no_args_is_help=True, help="The miniature model families that ship with the package.")
+server_app = typer.Typer(no_args_is_help=True, help="The local Prefect server whose UI shows campaigns.")
+app.add_typer(miniature_app, name="miniature")
+app.add_typer(server_app, name="server")
+
+CampaignName = Annotated[str, typer.Argument(help="Name of the campaign (the `name` in its file).")]
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Campaign seed; another seed is another campaign.", min=0)] = 0,
+) -> None:
+    """Run the miniature campaign: the whole method on two CPU cores, a few minutes. Run again: all cached."""
+    from importlib.resources import files
+
+    from selfdev_core.config import load_campaign
+
+    config = load_campaign(Path(str(files("deployments") / "campaigns" / "miniature.yaml")))
+    if seed:
+        config = config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"})
+    _run(config.model_dump_json(), ["selfdev", "demo", *(["--seed", str(seed)] if seed else [])])
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="Campaign file; see `selfdev init`.")],
+) -> None:
+    """Run a campaign, or go on with it: whatever is finished comes from the store."""
+    from selfdev_core.config import load_campaign
+
+    _run(load_campaign(file).model_dump_json(), ["selfdev", "run", str(file)])
+
+
+def _run(config_json: str, resume: list[str]) -> None:
+    from flows.run import run_here
+    from flows.show import print_outcome
+    from selfdev_core.config import CampaignConfig
+
+    result = run_here(CampaignConfig.model_validate_json(config_json), resume, console)
+    print_outcome(result, console)
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Argument(help="File to write.")] = Path("campaign.yaml"),
+) -> None:
+    """Write a campaign file with every setting, its default and what it means, to start from."""
+    from flows.explain import annotated_campaign
+    from selfdev_core.errors import ConfigError
+
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; name another file")
+    out.write_text(annotated_campaign(), encoding="utf-8")
+    console.print(f"Wrote {out}. Set models and questions, then: selfdev run {out}", highlight=False)
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Argument(help="Only this campaign.")] = None) -> None:
+    """Where each campaign stands."""
+    from flows.show import print_status
+
+    print_status(name, console)
+
+
+@app.command()
+def show(
+    name: CampaignName = "miniature",
+    algorithm: Annotated[
+        str | None, typer.Option("--algorithm", "-a", help="Show one program: its id, a beginning of it, or `winner`.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Rows of the leaderboard.", min=1)] = 20,
+) -> None:
+    """The leaderboard, or one program's source and scores."""
+    from flows.show import print_leaderboard, print_program
+    from selfdev_core.apply import find_program
+    from selfdev_core.assemble import load_result
+
+    result = load_result(name)
+    if algorithm:
+        print_program(result, find_program(result, algorithm), console)
+    else:
+        print_leaderboard(result, top, console)
+
+
+@app.command()
+def report(
+    name: CampaignName = "miniature",
+    out: Annotated[Path | None, typer.Option(help="Write a copy here.")] = None,
+) -> None:
+    """Make the HTML report anew and say where it is."""
+    from selfdev_core.assemble import load_result, save_result
+
+    path = save_result(load_result(name))
+    if out is not None:
+        out.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        path = out
+    typer.echo(str(path.resolve()))
+
+
+@app.command()
+def apply(
+    algorithm: Annotated[str, typer.Argument(help="Id of a discovered program, `winner`, or a .py file.")],
+    models: Annotated[
+        list[str], typer.Option(help="`seed=FOLDER` once, and `NAME=FOLDER` for each expert (repeat the option).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the merged model; must not exist.")],
+    campaign: Annotated[str, typer.Option(help="Campaign that discovered the program.")] = "miniature",
+    scope: Annotated[Scope | None, typer.Option(help="What is merged; by default as in the campaign.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time limit of the program, seconds.", min=0.1)] = 600.0,
+    memory_gb: Annotated[float, typer.Option(help="Memory limit of the program, GiB.", min=1.0)] = 16.0,
+) -> None:
+    """Use a program on other checkpoints and save the merged model as a normal Hugging Face folder.
+
+    Example: selfdev apply winner --models seed=./base --models alpha=./math --models beta=./code --out ./merged
+    """
+    from flows.models import parse_models, program_source
+
+    source, own_scope = program_source(algorithm, campaign)
+    seed, experts = parse_models(models)
+    from selfdev_core.apply import apply_program
+
+    with console.status("merging"):
+        weights = apply_program(source, seed, experts, scope or own_scope, out, seconds, memory_gb)
+    console.print(f"Merged model in {out} (merged tensors: sha256 {weights[:16]}…)", highlight=False)
+
+
+@app.command()
+def export(
+    name: CampaignName = "miniature",
+    algorithm: Annotated[str, typer.Option("--algorithm", "-a", help="Program id; by default the winner.")] = "winner",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default NAME-winner.")] = None,
+) -> None:
+    """Write the winner: merged model, program and a card with its scores."""
+    from selfdev_core.apply import export_winner
+    from selfdev_core.assemble import load_result
+
+    with console.status("merging"):
+        folder = export_winner(load_result(name), algorithm, out or Path(f"{name}-{algorithm}"))
+    console.print(f"Wrote {folder}: model/ (Hugging Face folder), program.py, README.md", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can do, and what is missing."""
+    from flows.doctor import print_doctor
+
+    print_doctor(console)
+
+
+@miniature_app.command()
+def build(
+    family: Annotated[str, typer.Argument(help="arithmetic or transfer.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    seed: Annotated[int, typer.Option(help="First training seed.", min=0)] = 0,
+    tries: Annotated[int, typer.Option(help="Seeds to try, one after the other.", min=1)] = 3,
+) -> None:
+    """Train a family from nothing. A seed that misses a gate is named with the gate, and the next one is tried."""
+    from flows.miniature import build_here
+
+    build_here(family, out, seed, tries, console)
+
+
+@server_app.command("start")
+def server_start() -> None:
+    """Start the local Prefect server and print the UI's address."""
+    from flows.server import running_server, start_server
+
+    server = running_server() or start_server()
+    typer.echo(server.url.removesuffix("/api"))
+
+
+@server_app.command("stop")
+def server_stop() -> None:
+    """Stop the local Prefect server. Nothing is lost; the next campaign starts it again."""
+    from flows.server import stop_server
+
+    typer.echo("stopped" if stop_server() else "no local server is running")
+
+
+def main() -> None:
+    """Entry point: errors for the reader end with status 2, Ctrl-C with 130."""
+    try:
+        app()
+    except SelfdevError as error:
+        Console(stderr=True).print(f"[bold red]error[/bold red] {error}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

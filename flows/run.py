@@ -1,0 +1,48 @@
+"""Runs a campaign from the command line: server, progress, clean stop. Used by `selfdev demo` and `selfdev run`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.display import LiveProgress
+from flows.server import use_server
+from selfdev_core.assemble import campaign_folder
+from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import SelfdevError
+from selfdev_core.prepare import prepare
+from selfdev_core.result import CampaignResult
+from selfdev_core.workspace import close_workspaces, workspace_of
+
+
+def run_here(config: CampaignConfig, resume: list[str], console: Console) -> CampaignResult:
+    """Run or resume a campaign in this process, with the Prefect UI beside it.
+
+    `resume` is the command that goes on after an interruption. Raises: SelfdevError; KeyboardInterrupt after a clean stop.
+    """
+    ready = prepare(config)
+    ui = use_server(Path(ready.settings.store))
+    console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)
+    workspace = workspace_of(ready.settings)
+    status = campaign_folder(config.name) / "status.json"
+    try:
+        with LiveProgress(config, status, console) as progress:
+            workspace.progress = progress
+            from flows.campaign import campaign
+
+            campaign(config)
+    except KeyboardInterrupt:
+        console.print(
+            f"\n[bold]Stopped.[/bold] Finished work is kept. Go on with:  {shlex.join(resume)}", highlight=False
+        )
+        raise
+    except SelfdevError:
+        console.print(f"Finished work is kept. When this is mended, go on with:  {shlex.join(resume)}", highlight=False)
+        raise
+    finally:
+        close_workspaces(ready.settings)
+    from selfdev_core.assemble import load_result
+
+    return load_result(config.name)

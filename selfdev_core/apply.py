@@ -1,0 +1,115 @@
+"""Use a discovered program on checkpoints: `selfdev apply` on any model set, `selfdev export` on the campaign's own."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from selfdev_core.algorithm.canonical import algorithm_id
+from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError, SelfdevError
+from selfdev_core.merging.checkpoints import Checkpoint, check_fit, save_merged
+from selfdev_core.merging.merge import merge, write_bundles
+from selfdev_core.prepare import model_folders
+from selfdev_core.records import Scope
+from selfdev_core.result import CampaignResult, Contender
+from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.validate import validate
+
+
+def find_program(result: CampaignResult, wanted: str) -> Contender:
+    """A program of a campaign by its id (or the beginning of one), its label, or the word `winner`.
+
+    Raises: ConfigError naming what was asked for when there is none or more than one.
+    """
+    if wanted == "winner":
+        if not result.winner:
+            raise ConfigError(f"campaign {result.name} has no winner yet; run it to its end")
+        wanted = result.winner
+    rows = {row.subject: row for row in result.leaderboard if row.source}
+    for one in result.iterations:
+        for c in one.candidates:
+            row = Contender(
+                subject=c.algorithm_id, label=f"{one.arm} {c.algorithm_id}", kind="candidate", source=c.source
+            )
+            rows.setdefault(c.algorithm_id, row)
+    found = [row for key, row in rows.items() if key == wanted or row.label == wanted]
+    found = found or [row for key, row in rows.items() if key.startswith(wanted)]
+    if len(found) != 1:
+        what = "no program" if not found else f"{len(found)} programs"
+        raise ConfigError(f"{what} of campaign {result.name} match {wanted!r}; `selfdev show {result.name}` lists them")
+    return found[0]
+
+
+def apply_program(
+    source: str, seed: Path, experts: dict[str, Path], scope: Scope, out: Path, seconds: float, memory_gb: float
+) -> str:
+    """Merge with a program and save a normal Hugging Face folder; returns the digest of the merged weights.
+
+    Raises: CheckpointError when the models do not fit or `out` exists; SelfdevError naming the verdict when the program
+    fails on these models.
+    """
+    base = Checkpoint(seed)
+    others = {name: Checkpoint(folder) for name, folder in experts.items()}
+    check_fit(base, others, scope)
+    name = algorithm_id(source)
+    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
+        bundles = write_bundles(base, others, scope, Path(scratch))
+        with Sandbox(bundles, seconds, memory_gb) as sandbox:
+            verdict = validate(name, source, sandbox)
+            if verdict.accepted:
+                record, tensors = merge(name, source, base, sandbox)
+                verdict = record.verdict
+    if not verdict.accepted:
+        raise SelfdevError(f"program {name} cannot merge these models: {verdict.reason}, {verdict.detail}")
+    save_merged(base, tensors, out)
+    return record.weights_sha256
+
+
+def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
+    """Write `model/` (merged), `program.py` and `README.md` (card) into `out`; returns it.
+
+    Raises: ConfigError when `out` exists, and what `apply_program` raises.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; name a new folder with --out")
+    row = find_program(result, wanted)
+    config = CampaignConfig.model_validate(result.config)
+    seed, experts = model_folders(config)
+    weights = apply_program(
+        row.source, seed, experts, config.models.scope, out / "model", config.sandbox.seconds, config.sandbox.memory_gb
+    )
+    (out / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
+    (out / "README.md").write_text(_card(result, row, weights), encoding="utf-8")
+    return out
+
+
+def _card(result: CampaignResult, row: Contender, weights: str) -> str:
+    scores = [
+        f"| {split} | {card.score:.1%} | {len(card.outcomes)} | {card.unparsable:.1%} |"
+        for split in ("search", "validation", "test")
+        if (card := getattr(row, split)) is not None
+    ]
+    rivals = [
+        f"- against {c.label}: {c.difference.value:+.1%} [{c.difference.low:+.1%}, {c.difference.high:+.1%}], "
+        f"McNemar p = {c.p_value:.3g}"
+        for c in (result.comparisons if row.subject == result.winner else ())
+    ]
+    return "\n".join(
+        [
+            f"# {result.name}: merged model",
+            "",
+            f"Merged by the program `{row.subject}` (`program.py`), found by the campaign `{result.name}`, "
+            f"exported {datetime.now(UTC).date().isoformat()}. SHA-256 of the merged tensors: `{weights[:16]}…`.",
+            "",
+            "| split | right answers | questions | unparsable |",
+            "| --- | --- | --- | --- |",
+            *scores,
+            "",
+            *(["On the test split, paired, with 95 % intervals:", "", *rivals, ""] if rivals else []),
+            f"The test split was opened {result.test_openings} time(s). The search score is the one the program was "
+            "selected on and is too high for that reason; quote validation or test.",
+            "",
+        ]
+    )

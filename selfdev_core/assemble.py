@@ -1,0 +1,124 @@
+"""Puts a campaign's stored pieces together into the one result that report, `show` and `export` read."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from selfdev_core.errors import ConfigError
+from selfdev_core.finalists import Finals
+from selfdev_core.iteration import CampaignPlan, IterationRecord
+from selfdev_core.openings import read_openings
+from selfdev_core.prepare import selfdev_home
+from selfdev_core.records import Cost
+from selfdev_core.result import BudgetNote, CampaignResult, Interval
+from selfdev_core.statistics.intervals import mean_difference
+from selfdev_core.store.artifacts import ArtifactStore
+
+_LIBRARIES = ("torch", "transformers", "trl", "prefect")
+
+
+def assemble(
+    plan: CampaignPlan,
+    trained: Sequence[IterationRecord],
+    untrained: Sequence[IterationRecord],
+    finals: Finals | None,
+    started_at: str,
+    store: ArtifactStore,
+) -> CampaignResult:
+    """The result so far; without `finals` it is marked unfinished."""
+    evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
+    openings = read_openings(store, plan.config.name, finals.test).openings if finals and finals.test else ()
+    return CampaignResult(
+        name=plan.config.name,
+        config=plan.config.model_dump(mode="json"),
+        finished=finals is not None,
+        started_at=started_at,
+        ended_at=now() if finals is not None else "",
+        conditions=conditions(),
+        iterations=tuple(one.result for one in (*trained, *untrained)),
+        leaderboard=finals.leaderboard if finals else (),
+        winner=finals.winner if finals else "",
+        comparisons=finals.comparisons if finals else (),
+        learned_gain=_learned_gain(plan, trained, untrained),
+        best_of_arms=finals.best_of_arms if finals else {},
+        budget=BudgetNote(trained=evaluated[0], untrained=min(evaluated), human=finals.human if finals else 0),
+        test_openings=len(openings),
+        costs=_costs(trained, untrained, finals),
+    )
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def conditions() -> dict[str, str]:
+    """Machine and library versions."""
+    found = {name: version(name) for name in _LIBRARIES}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = f"{platform.system()} {platform.machine()}, {cores} cores"
+    return {"machine": machine, "python": platform.python_version(), **found}
+
+
+def _learned_gain(
+    plan: CampaignPlan, trained: Sequence[IterationRecord], untrained: Sequence[IterationRecord]
+) -> Interval | None:
+    """Mean score of fresh samples in the last iteration both arms have, trained minus untrained (from iteration 2 on)."""
+    last = min(len(trained), len(untrained), plan.config.factory.iterations)
+    if last < 2:
+        return None
+    ours, theirs = (arm[last - 1].result.sample_scores for arm in (trained, untrained))
+    return mean_difference(ours, theirs, seed=plan.config.seed)
+
+
+def _costs(
+    trained: Sequence[IterationRecord], untrained: Sequence[IterationRecord], finals: Finals | None
+) -> dict[str, Cost]:
+    """Cost per stage. The arms share iteration 1 (same factory, same seed), which is counted once."""
+    total: dict[str, Cost] = {}
+    for one in (*trained, *untrained[1:]):
+        for stage, cost in one.costs.items():
+            total[stage] = total.get(stage, Cost()) + cost
+    if finals:
+        total["finalists"] = finals.cost
+    return total
+
+
+def campaign_folder(name: str) -> Path:
+    """Where a campaign's result, report and status lie."""
+    return selfdev_home() / "campaigns" / name
+
+
+def save_result(result: CampaignResult) -> Path:
+    """Write result.json and report.html into the campaign's folder; returns the report's path."""
+    from selfdev_core.report import render_report
+
+    folder = campaign_folder(result.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("result.json", result.model_dump_json(indent=1)), ("report.html", render_report(result))):
+        temporary = folder / f".{name}.{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return folder / "report.html"
+
+
+def load_result(name: str) -> CampaignResult:
+    """The saved result of a campaign.
+
+    Raises: ConfigError when there is none, or when the file is damaged.
+    """
+    path = campaign_folder(name) / "result.json"
+    try:
+        return CampaignResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        known = sorted(p.parent.name for p in (selfdev_home() / "campaigns").glob("*/result.json"))
+        hint = f"known campaigns: {', '.join(known)}" if known else "no campaign has been run yet; try `selfdev demo`"
+        raise ConfigError(f"no results of a campaign named {name!r} in {selfdev_home()}; {hint}") from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: is damaged ({str(error).splitlines()[0]}); run the campaign again, it is cached"
+        ) from None

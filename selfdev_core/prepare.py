@@ -1,0 +1,97 @@
+"""From a configuration to a plan: everything that can be refused is refused here, before any work starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from selfdev_core.algorithm.prompt import load_prompt
+from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError
+from selfdev_core.evaluation.questions import load_questions, store_questions
+from selfdev_core.iteration import CampaignPlan
+from selfdev_core.merging.checkpoints import Checkpoint, check_fit
+from selfdev_core.records import ModelRef, ModelSet, QuestionSet, Scope
+from selfdev_core.workspace import Workspace, WorkspaceSettings, workspace_of
+
+
+def selfdev_home() -> Path:
+    """Folder for everything that is kept: SELFDEV_HOME, or `.selfdev` in the user's home."""
+    return Path(os.environ.get("SELFDEV_HOME", "~/.selfdev")).expanduser().resolve()
+
+
+class Prepared(NamedTuple):
+    plan: CampaignPlan
+    settings: WorkspaceSettings
+    validation: QuestionSet
+
+
+class Models(NamedTuple):
+    """A checked model set and where its checkpoints lie (sha256 → folder)."""
+
+    refs: ModelSet
+    folders: dict[str, str]
+
+
+def prepare(config: CampaignConfig) -> Prepared:
+    """Check models, questions, prompt and store, and resolve them to content.
+
+    Raises: ConfigError, CheckpointError or StoreError naming the field or file and what to do about it.
+    """
+    seed, experts = model_folders(config)
+    models = check_models(seed, experts, config.models.scope)
+    blocks = {split: load_questions(config.questions, split) for split in ("search", "validation", "test")}
+    seen: dict[str, str] = {}
+    for split, block in blocks.items():
+        for item in block.items:
+            other = seen.setdefault(item.question, split)
+            if other != split:
+                raise ConfigError(
+                    f"questions: {item.question[:60]!r} stands in both {other} and {split}; a split that leaks into "
+                    "another makes every score worthless: remove it from one of them"
+                )
+    folder = config.store or selfdev_home() / "store"
+    settings = WorkspaceSettings(store=str(folder), models=models.folders, workers=config.resources.workers)
+    store = workspace_of(settings).store
+    plan = CampaignPlan(
+        config=config,
+        models=models.refs,
+        prompt=load_prompt(config.factory.prompt),
+        search=store_questions(store, blocks["search"]),
+    )
+    # The test split is checked above but not stored: only the finalists step puts it where a task can load it.
+    return Prepared(plan, settings, store_questions(store, blocks["validation"]))
+
+
+def model_folders(config: CampaignConfig) -> tuple[Path, dict[str, Path]]:
+    """Seed folder, and expert name → folder in order."""
+    if config.models.family:
+        from selfdev_core.miniature.families import family_folder
+
+        root = family_folder(config.models.family)
+        return root / "seed", {
+            name: root / name for name in sorted(p.name for p in root.iterdir() if p.is_dir()) if name != "seed"
+        }
+    assert config.models.seed is not None
+    return config.models.seed, dict(config.models.experts)
+
+
+def check_models(seed: Path, experts: dict[str, Path], scope: Scope) -> Models:
+    """Open every checkpoint, check that they fit together, and name them by content."""
+    opened = Checkpoint(seed)
+    others = {name: Checkpoint(folder) for name, folder in experts.items()}
+    check_fit(opened, others, scope)
+    base = ModelRef(name="seed", sha256=opened.sha256())
+    refs = {name: ModelRef(name=name, sha256=model.sha256()) for name, model in others.items()}
+    folders = {base.sha256: str(seed)} | {refs[name].sha256: str(folder) for name, folder in experts.items()}
+    return Models(ModelSet(seed=base, experts=tuple(refs.values()), scope=scope), folders)
+
+
+def open_test_split(config: CampaignConfig, winner: str, workspace: Workspace) -> QuestionSet:
+    """Open the sealed split: store it and write the opening to the ledger (who opened it, for which winner)."""
+    from selfdev_core.openings import record_opening
+
+    reference = store_questions(workspace.store, load_questions(config.questions, "test"))
+    record_opening(workspace.store, config.name, reference, winner)
+    return reference

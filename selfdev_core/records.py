@@ -1,0 +1,216 @@
+"""The data that flows between stages: frozen records that carry references, never tensors or weights.
+
+Every record has a `digest`, the SHA-256 of its canonical JSON. Cache keys are made of these digests, so the same
+work has the same key in every process and on every machine (`architecture`: two levels of memory).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["search", "validation", "test"]
+Scope = Literal["mlp", "all"]
+OutcomeKind = Literal["right", "wrong", "unparsable"]
+Arm = Literal["trained", "untrained"]
+
+Reason = Literal[
+    "accepted",
+    "syntax-error",
+    "contract",
+    "forbidden-import",
+    "time-limit",
+    "memory-limit",
+    "exception",
+    "exited",
+    "crashed",
+    "no-result",
+    "wrong-type",
+    "wrong-shape",
+    "wrong-dtype",
+    "not-finite",
+    "mutated-inputs",
+]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text in every process."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of plain data."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+class Record(BaseModel):
+    """A frozen, strict record. Unknown fields are refused, so a foreign or poisoned record does not load."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+
+class Cost(Record):
+    """What a piece of work took. `seconds` is wall time of the work itself, measured once, when it was really done."""
+
+    seconds: float = 0.0
+    programs: int = 0
+    questions: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            programs=self.programs + other.programs,
+            questions=self.questions + other.questions,
+            tokens=self.tokens + other.tokens,
+        )
+
+
+class ModelRef(Record):
+    """A checkpoint by content. `sha256` covers weights, config and tokenizer; where it lies is the workspace's affair."""
+
+    name: str
+    sha256: str
+
+
+class ModelSet(Record):
+    """Seed model, experts (their names are the keys of `model_dict`, in this order) and the merged scope."""
+
+    seed: ModelRef
+    experts: tuple[ModelRef, ...] = Field(min_length=1)
+    scope: Scope
+
+
+class QuestionSet(Record):
+    """A block of questions of one split, stored by content."""
+
+    split: Split
+    sha256: str
+    count: int = Field(gt=0)
+
+
+class Sample(Record):
+    """One program drawn from a factory: its algorithm id and where it came from."""
+
+    algorithm_id: str
+    source: str
+    index: int
+    tokens: int
+    finished: bool = Field(description="False when sampling stopped at the token limit, not at the end-of-text token.")
+
+
+class GenerateManifest(Record):
+    """What `generate` produced: the samples of one chunk, in order."""
+
+    samples: tuple[Sample, ...]
+    temperature: float
+    cost: Cost
+
+
+class Verdict(Record):
+    """Accepted, or one named reason. `fingerprint` groups programs that compute the same function on the probes."""
+
+    algorithm_id: str
+    reason: Reason
+    detail: str = ""
+    fingerprint: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return self.reason == "accepted"
+
+
+class ValidateManifest(Record):
+    verdicts: tuple[Verdict, ...]
+    cost: Cost
+
+
+class Merged(Record):
+    """One merged model: digest of its merged tensors, or the reason why the program failed on the real tensors."""
+
+    algorithm_id: str
+    verdict: Verdict
+    weights_sha256: str = ""
+
+
+class MergeManifest(Record):
+    merged: tuple[Merged, ...]
+    cost: Cost
+
+
+class Scorecard(Record):
+    """Outcome per question, in the order of the question set."""
+
+    subject: str = Field(description="Algorithm id, or the name of a plain model (seed or expert).")
+    split: Split
+    questions_sha256: str
+    outcomes: tuple[OutcomeKind, ...]
+    tokens: int
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return self.outcomes.count("right") / len(self.outcomes)
+
+    @property
+    def unparsable(self) -> float:
+        """Share of answers in which no final answer could be found, 0 to 1."""
+        return self.outcomes.count("unparsable") / len(self.outcomes)
+
+
+class EvaluateManifest(Record):
+    scorecards: tuple[Scorecard, ...]
+    cost: Cost
+
+
+class Candidate(Record):
+    """One distinct program of an iteration with all that is known of it."""
+
+    algorithm_id: str
+    source: str
+    iteration: int
+    copies: int = Field(description="How many samples of this iteration had this algorithm id.")
+    verdict: Verdict
+    representative: str = Field(default="", description="The algorithm of the same fingerprint that was evaluated.")
+    score: float = Field(default=0.0, description="Search score of the representative; 0 for an invalid program.")
+
+
+class PreferencePair(Record):
+    chosen: str
+    rejected: str
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float
+    rejected_score: float
+
+
+class PairsManifest(Record):
+    strategy: str
+    pairs: tuple[PreferencePair, ...]
+    note: str = ""
+
+
+class FactoryRef(Record):
+    """An algorithm factory: a full checkpoint by content. `parent` is the factory it was trained from."""
+
+    sha256: str
+    parent: str = ""
+
+
+class TrainManifest(Record):
+    """What DPO did. `valid_share` is measured on fresh samples of the new factory; below the guard the update is skipped."""
+
+    factory: FactoryRef
+    skipped: bool
+    valid_share: float
+    losses: tuple[float, ...]
+    reward_margins: tuple[float, ...]
+    cost: Cost

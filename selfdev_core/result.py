@@ -1,0 +1,97 @@
+"""The outcome of a campaign, whole: what the report, `selfdev show` and `selfdev export` read.
+
+It is assembled from stage records at the end of a campaign (and, partly filled, after every iteration).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from selfdev_core.records import Arm, Candidate, Cost, Record, Scorecard
+
+
+class Interval(Record):
+    """A point estimate with its interval, all on the 0 to 1 scale (differences: −1 to 1)."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+class IterationResult(Record):
+    """One round of one arm. All shares are of the samples drawn, duplicates counted as often as drawn."""
+
+    arm: Arm
+    iteration: int = Field(description="1, 2, …")
+    temperature: float
+    samples: int
+    valid_share: float
+    distinct_share: float = Field(description="Distinct algorithm ids / samples.")
+    distinct_functions: int = Field(description="Groups of valid programs with one fingerprint.")
+    evaluated: int = Field(description="Programs evaluated in this round (not met before in this arm).")
+    sample_scores: tuple[float, ...] = Field(description="Search score per sample in order drawn; invalid counts as 0.")
+    reasons: dict[str, int] = Field(description="Samples per reason of rejection (accepted left out).")
+    candidates: tuple[Candidate, ...]
+    factory_sha256: str
+    pairs: int = Field(0, description="Preference pairs that trained the next factory; 0 in the untrained arm.")
+    dpo_skipped: bool = False
+    dpo_losses: tuple[float, ...] = ()
+    dpo_note: str = ""
+
+    @property
+    def mean_score(self) -> float:
+        return sum(self.sample_scores) / len(self.sample_scores) if self.sample_scores else 0.0
+
+
+class Contender(Record):
+    """One row of the leaderboard: a discovered program, a human-designed one, or a plain model."""
+
+    subject: str = Field(description="Algorithm id, or `seed` / the expert's name for plain models.")
+    label: str = Field(description="What a person calls it, e.g. `task arithmetic 0.6`.")
+    kind: str = Field(description="discovered-trained, discovered-untrained, human, or model.")
+    source: str = Field("", description="Program text; empty for plain models.")
+    search: Scorecard | None = None
+    validation: Scorecard | None = None
+    test: Scorecard | None = Field(None, description="Only for the winner and what it is compared with.")
+
+
+class Comparison(Record):
+    """Winner against another on the same questions: paired difference in accuracy, with a 95 % interval."""
+
+    against: str
+    label: str
+    difference: Interval
+    p_value: float = Field(description="Exact McNemar test, two-sided.")
+
+
+class BudgetNote(Record):
+    """Evaluated programs per arm; the untrained arm is cut to the trained arm's number, in the order drawn."""
+
+    trained: int
+    untrained: int
+    human: int
+
+
+class CampaignResult(Record):
+    name: str
+    config: dict[str, object] = Field(description="The configuration, as plain data.")
+    finished: bool
+    started_at: str = Field(description="ISO 8601, UTC.")
+    ended_at: str = ""
+    conditions: dict[str, str] = Field(description="Machine, library versions.")
+    iterations: tuple[IterationResult, ...]
+    leaderboard: tuple[Contender, ...] = ()
+    winner: str = Field("", description="Subject picked by the stated rule: best validation score among the finalists.")
+    comparisons: tuple[Comparison, ...] = ()
+    learned_gain: Interval | None = Field(
+        None,
+        description="Mean score of fresh samples in the last iteration, trained minus untrained; bootstrap interval.",
+    )
+    best_of_arms: dict[str, float] = Field(
+        default_factory=dict,
+        description="Validation score of each arm's finalist (best search score), at equal budget.",
+    )
+    budget: BudgetNote | None = None
+    test_openings: int = 0
+    costs: dict[str, Cost] = Field(default_factory=dict, description="Stage → cost, both arms together.")

@@ -1,0 +1,97 @@
+"""Stage: merged models and plain models answer questions. Each scorecard is stored as soon as it exists.
+
+A scorecard's key holds the algorithm, the model set, the block of questions with its split, the decoding and the
+grader's version: the same algorithm on the same models and questions is never evaluated twice.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from selfdev_core.errors import StoreError
+from selfdev_core.evaluation.engine import answer
+from selfdev_core.evaluation.grading import GRADER_VERSION, grade
+from selfdev_core.evaluation.questions import QuestionBlock
+from selfdev_core.records import Cost, EvaluateManifest, Scorecard, digest_of
+from selfdev_core.stages.jobs import EvaluateJob, Program
+from selfdev_core.stages.merge import merge_to_scratch, scratch_file
+from selfdev_core.workspace import Workspace
+
+NAME, VERSION = "evaluate", 1
+
+
+def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
+    """One scorecard per program, then one per plain model, in order.
+
+    Raises: StoreError when the questions are not in the store.
+    """
+    began = time.monotonic()
+    block = workspace.store.read("questions", job.questions.sha256, QuestionBlock)
+    if block is None or block.digest != job.questions.sha256:
+        raise StoreError(f"questions {job.questions.sha256[:12]} are not in the store; run the campaign again")
+    cards = []
+    for program in job.programs:
+        cards.append(_scorecard(program.algorithm_id, job, block, workspace, program=program))
+        workspace.progress.best(cards[-1].score if job.questions.split == "search" else 0.0)
+        workspace.progress.advance()
+    for model in job.plain:
+        cards.append(_scorecard(model.name, job, block, workspace, folder=workspace.folder(model.sha256)))
+        workspace.progress.advance()
+    cost = Cost(
+        seconds=time.monotonic() - began,
+        programs=len(job.programs),
+        questions=len(cards) * job.questions.count,
+        tokens=sum(card.tokens for card in cards),
+    )
+    return EvaluateManifest(scorecards=tuple(cards), cost=cost)
+
+
+def _scorecard(
+    subject: str,
+    job: EvaluateJob,
+    block: QuestionBlock,
+    workspace: Workspace,
+    program: Program | None = None,
+    folder: Path | None = None,
+) -> Scorecard:
+    model = job.models.digest if program else next(m.sha256 for m in job.plain if m.name == subject)
+    key = digest_of([NAME, VERSION, subject, model, job.questions.digest, job.decoding.digest, GRADER_VERSION])
+
+    def compute() -> Scorecard:
+        weights = None
+        if program is not None:
+            weights = scratch_file(program, job.models, workspace)
+            if not weights.is_file():
+                merge_to_scratch(program, job.models, job.limits, workspace)
+        try:
+            return _answer(subject, job, block, workspace, folder or workspace.folder(job.models.seed.sha256), weights)
+        finally:
+            if weights is not None:
+                weights.unlink(missing_ok=True)
+
+    return workspace.remember("scorecards", key, Scorecard, compute)
+
+
+def _answer(
+    subject: str, job: EvaluateJob, block: QuestionBlock, workspace: Workspace, folder: Path, weights: Path | None
+) -> Scorecard:
+    began = time.monotonic()
+    prompts = [job.decoding.template.replace("{question}", item.question) for item in block.items]
+    answers = workspace.pool.call(
+        answer,
+        str(folder),
+        str(weights) if weights else None,
+        prompts,
+        job.decoding.max_new_tokens,
+        job.decoding.batch_size,
+    )
+    outcomes = tuple(grade(text, item.answer) for (text, _), item in zip(answers, block.items, strict=True))
+    return Scorecard(
+        subject=subject,
+        split=block.split,
+        questions_sha256=block.digest,
+        outcomes=outcomes,
+        tokens=sum(tokens for _, tokens in answers),
+        seconds=time.monotonic() - began,
+    )

@@ -1,0 +1,52 @@
+"""Stage: the factory writes programs."""
+
+from __future__ import annotations
+
+import time
+
+from selfdev_core.algorithm.canonical import algorithm_id
+from selfdev_core.algorithm.prompt import program_of
+from selfdev_core.factory.sampling import sample_programs
+from selfdev_core.records import Cost, GenerateManifest, Sample
+from selfdev_core.stages.jobs import GenerateJob, key_of
+from selfdev_core.workspace import Workspace
+
+NAME, VERSION = "generate", 1
+
+
+def generate(job: GenerateJob, workspace: Workspace) -> GenerateManifest:
+    """Sample `job.count` programs; each gets its algorithm id."""
+    return workspace.remember(
+        "generated", key_of(NAME, VERSION, job), GenerateManifest, lambda: _sample(job, workspace)
+    )
+
+
+def _sample(job: GenerateJob, workspace: Workspace) -> GenerateManifest:
+    began = time.monotonic()
+    drawn = workspace.pool.call(
+        sample_programs,
+        str(workspace.folder(job.factory.sha256)),
+        job.prompt,
+        job.count,
+        job.temperature,
+        job.top_p,
+        job.seed + job.start,
+        job.max_new_tokens,
+        job.batch_size,
+        worker=0,
+    )
+    samples = []
+    for offset, one in enumerate(drawn):
+        source = program_of(job.prompt, one.text)
+        samples.append(
+            Sample(
+                algorithm_id=algorithm_id(source),
+                source=source,
+                index=job.start + offset,
+                tokens=one.tokens,
+                finished=one.finished,
+            )
+        )
+    tokens = sum(one.tokens for one in drawn)
+    cost = Cost(seconds=time.monotonic() - began, programs=len(drawn), tokens=tokens)
+    return GenerateManifest(samples=tuple(samples), temperature=job.temperature, cost=cost)

@@ -1,0 +1,118 @@
+"""What each stage is asked to do. A job's digest, with the stage's name and version, is its cache key.
+
+A job therefore holds everything the outcome depends on, and nothing else: no path, no number of workers.
+"""
+
+from __future__ import annotations
+
+from selfdev_core.config import DpoConfig, PreferenceConfig
+from selfdev_core.records import (
+    Candidate,
+    FactoryRef,
+    ModelRef,
+    ModelSet,
+    PreferencePair,
+    QuestionSet,
+    Record,
+    digest_of,
+)
+from selfdev_core.workspace import Limits
+
+
+class Program(Record):
+    algorithm_id: str
+    source: str
+
+
+class Decoding(Record):
+    """How questions are asked and answered (greedy)."""
+
+    template: str
+    max_new_tokens: int
+    batch_size: int
+
+
+class GenerateJob(Record):
+    @property
+    def label(self) -> str:
+        return f"{self.count} programs at T={self.temperature:.2f}"
+
+    factory: FactoryRef
+    prompt: str
+    start: int
+    count: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+
+
+class ValidateJob(Record):
+    @property
+    def label(self) -> str:
+        return f"{len(self.programs)} programs"
+
+    models: ModelSet
+    limits: Limits
+    programs: tuple[Program, ...]
+
+
+class MergeJob(Record):
+    @property
+    def label(self) -> str:
+        return f"{len(self.programs)} programs"
+
+    models: ModelSet
+    limits: Limits
+    programs: tuple[Program, ...]
+
+
+class EvaluateJob(Record):
+    """Score programs (merged into the seed) and plain models on one block of questions."""
+
+    @property
+    def label(self) -> str:
+        return (
+            f"{len(self.programs) + len(self.plain)} models on {self.questions.count} {self.questions.split} questions"
+        )
+
+    models: ModelSet
+    limits: Limits
+    questions: QuestionSet
+    decoding: Decoding
+    programs: tuple[Program, ...] = ()
+    plain: tuple[ModelRef, ...] = ()
+
+
+class PairsJob(Record):
+    """`rounds`: candidates of every iteration so far, the current one last."""
+
+    @property
+    def label(self) -> str:
+        return f"from {sum(map(len, self.rounds))} candidates"
+
+    settings: PreferenceConfig
+    prompt: str
+    rounds: tuple[tuple[Candidate, ...], ...]
+    seed: int
+
+
+class TrainJob(Record):
+    @property
+    def label(self) -> str:
+        return f"on {len(self.pairs)} pairs"
+
+    factory: FactoryRef
+    prompt: str
+    pairs: tuple[PreferencePair, ...]
+    settings: DpoConfig
+    guard: GenerateJob
+    models: ModelSet
+    limits: Limits
+    seed: int
+
+
+def key_of(stage: str, version: int, job: Record) -> str:
+    """Cache key of a stage's work: its name, its version and the content of its job."""
+    return digest_of([stage, version, job.digest])

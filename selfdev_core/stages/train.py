@@ -1,0 +1,66 @@
+"""Stage: DPO trains the factory; the validity guard decides whether the update is kept."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.preference.dpo import train_factory
+from selfdev_core.records import Cost, FactoryRef, TrainManifest
+from selfdev_core.stages.generate import generate
+from selfdev_core.stages.jobs import Program, TrainJob, ValidateJob, key_of
+from selfdev_core.stages.validate import validate
+from selfdev_core.workspace import Workspace
+
+NAME, VERSION = "train", 1
+
+
+def train(job: TrainJob, workspace: Workspace) -> TrainManifest:
+    """The next factory (or the same one when the guard refused the update), its checkpoint in the store."""
+    key = key_of(NAME, VERSION, job)
+    known = workspace.remembered("trained", key, TrainManifest)
+    if known is not None and workspace.holds(known.factory.sha256):
+        return known
+    made = _train(job, workspace)
+    workspace.store.write("trained", key, made)
+    return made
+
+
+def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
+    began = time.monotonic()
+    out = workspace.scratch / f"factory-{job.digest[:16]}"
+    shutil.rmtree(out, ignore_errors=True)
+    training = workspace.pool.call(
+        train_factory,
+        str(workspace.folder(job.factory.sha256)),
+        str(out),
+        job.prompt,
+        [(pair.chosen, pair.rejected) for pair in job.pairs],
+        job.settings.model_dump(mode="json"),
+        job.seed,
+        worker=0,
+    )
+    workspace.progress.advance()
+    sha256 = Checkpoint(out).sha256()
+    workspace.store.add_checkpoint(out, sha256)
+    shutil.rmtree(out, ignore_errors=True)
+    factory = FactoryRef(sha256=sha256, parent=job.factory.sha256)
+    valid = _valid_share(job, factory, workspace)
+    skipped = valid < job.settings.min_valid_share
+    return TrainManifest(
+        factory=job.factory if skipped else factory,
+        skipped=skipped,
+        valid_share=valid,
+        losses=tuple(training.losses),
+        reward_margins=tuple(training.reward_margins),
+        cost=Cost(seconds=time.monotonic() - began, programs=job.guard.count),
+    )
+
+
+def _valid_share(job: TrainJob, factory: FactoryRef, workspace: Workspace) -> float:
+    """Share of valid programs among fresh samples of the new factory."""
+    drawn = generate(job.guard.model_copy(update={"factory": factory}), workspace)
+    programs = tuple(Program(algorithm_id=s.algorithm_id, source=s.source) for s in drawn.samples)
+    verdicts = validate(ValidateJob(models=job.models, limits=job.limits, programs=programs), workspace).verdicts
+    return sum(verdict.accepted for verdict in verdicts) / len(verdicts)

@@ -1,0 +1,40 @@
+"""Text generation by transformers, in batches: the one loop behind sampling programs and answering questions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from selfdev_core.workers.models import Loaded
+
+
+class Generated(NamedTuple):
+    """One continuation: its text, its length in tokens, and whether it ended by itself (else at the limit)."""
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+def continue_prompts(loaded: Loaded, prompts: list[str], max_new_tokens: int, **sampling: Any) -> list[Generated]:
+    """Continue each prompt; greedy unless `sampling` (do_sample, temperature, top_p, …) says otherwise."""
+    import torch
+    from transformers import GenerationConfig
+
+    tokenizer = loaded.tokenizer
+    batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(loaded.device)
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **({"do_sample": False} | sampling),
+    )
+    with torch.inference_mode():
+        output = loaded.model.generate(**batch, generation_config=config)
+    generated = []
+    for row in output[:, batch["input_ids"].shape[1] :].tolist():
+        finished = tokenizer.eos_token_id in row
+        kept = row[: row.index(tokenizer.eos_token_id)] if finished else row
+        text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        generated.append(Generated(text, len(kept) + finished, finished))
+    return generated

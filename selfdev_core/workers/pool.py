@@ -1,0 +1,117 @@
+"""Processes that hold models: sampling, answering and training run in them, so the driver stays light and killable.
+
+Each worker is one process with one compute thread (two OpenMP threads on a busy machine can be twenty times slower)
+and keeps what it loaded. A worker that dies is replaced once; a worker whose driver dies ends itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from selfdev_core.errors import EngineError
+
+T = TypeVar("T")
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+
+
+class WorkerPool:
+    """`count` single-process workers. Thread-safe; closed by `close` or as a context manager."""
+
+    def __init__(self, count: int) -> None:
+        self._workers: list[ProcessPoolExecutor | None] = [None] * count
+        self._free = set(range(count))
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, function: Callable[..., T], *args: Any, worker: int | None = None) -> T:
+        """Run a module-level function in a free worker (or in the one named) and wait for its result.
+
+        Raises: what the function raises; EngineError when the worker's process dies twice.
+        """
+        index = self._take(worker)
+        try:
+            for attempt in (1, 2):
+                executor = self._workers[index] or self._start(index)
+                try:
+                    return executor.submit(function, *args).result()
+                except BrokenProcessPool:
+                    self._workers[index] = None
+                    executor.shutdown(wait=False, cancel_futures=True)
+                    if attempt == 2:
+                        raise EngineError(
+                            f"a worker process died twice in {function.__name__} (out of memory?); finished work is kept, "
+                            "run the same command again, with fewer resources.workers or a smaller batch_size"
+                        ) from None
+            raise AssertionError("unreachable")
+        finally:
+            with self._changed:
+                self._free.add(index)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every worker, at once if it is busy; work in progress is lost, finished results are not."""
+        for index, executor in enumerate(self._workers):
+            if executor is not None:
+                if index not in self._free:
+                    for process in (executor._processes or {}).values():
+                        process.kill()
+                executor.shutdown(wait=True, cancel_futures=True)
+                self._workers[index] = None
+
+    def _take(self, worker: int | None) -> int:
+        with self._changed:
+            while True:
+                # The highest free one first: worker 0 is left for calls that name it (training keeps its libraries there).
+                wanted = max(self._free, default=None) if worker is None else worker if worker in self._free else None
+                if wanted is not None:
+                    self._free.discard(wanted)
+                    return wanted
+                self._changed.wait()
+
+    def _start(self, index: int) -> ProcessPoolExecutor:
+        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+        executor = ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_initialise,
+            initargs=(os.getpid(),),
+        )
+        self._workers[index] = executor
+        return executor
+
+
+def _initialise(driver: int) -> None:
+    """In the worker: leave Ctrl-C to the driver, end when the driver is gone, compute on one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _end_with(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(1.0)
+    os._exit(1)
