@@ -23,10 +23,12 @@ def train_factory(
     """
     import torch
     from datasets import Dataset, disable_progress_bars
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
     disable_progress_bars()
+    logging.disable_progress_bar()
     torch.manual_seed(seed)
     cuda = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -67,6 +69,7 @@ def train_factory(
             processing_class=tokenizer,
             peft_config=_lora(int(settings["lora_rank"])) if lora else None,
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         steps = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
         trained = trainer.model.merge_and_unload() if lora else trainer.model

@@ -1,0 +1,70 @@
+"""A real campaign on the shipped family, small enough for tests, through the real command line and a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TINY = """\
+name: tiny
+seed: 3
+models: {family: arithmetic}
+questions: {family: arithmetic, search: 16, validation: 24, test: 32}
+factory: {iterations: 2, samples: 16, batch_size: 16}
+dpo: {steps: 4, batch_size: 4, guard_samples: 8, min_valid_share: 0.0}
+finalists: {count: 2}
+controls: {task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}
+resources: {chunk_size: 6}
+"""
+
+Selfdev = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {"SELFDEV_HOME": str(home), "COLUMNS": "200"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A selfdev home with a server of its own, stopped at the end."""
+    folder = tmp_path_factory.mktemp("home")
+    yield folder
+    subprocess.run(command("server", "stop"), env=environment_of(folder), check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def selfdev(home: Path) -> Selfdev:
+    """Runs `selfdev …` as a user would; fails the test with its output when the status is not the expected one."""
+
+    def call(*arguments: str, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command(*arguments), env=environment_of(home), cwd=cwd, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == status, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def campaign_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("campaign") / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(selfdev: Selfdev, campaign_file: Path, home: Path) -> Path:
+    """The tiny campaign, run once to its end; returns the home."""
+    selfdev("run", str(campaign_file))
+    return home
