@@ -63,7 +63,7 @@ class QuestionsConfig(Section):
     validation: int = Field(256, ge=1, description="Validation questions per finalist.")
     test: int = Field(1000, ge=1, description="Test questions.")
     template: str = Field("Q: {question}\nA:", description="Prompt of one question; must hold `{question}`.")
-    max_new_tokens: int = Field(56, ge=1, le=4096, description="Answer length limit, tokens.")
+    max_new_tokens: int = Field(36, ge=1, le=4096, description="Answer length limit, tokens.")
     batch_size: int = Field(128, ge=1, description="Questions answered at once.")
 
     @model_validator(mode="after")

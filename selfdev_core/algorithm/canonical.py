@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
+from itertools import count
 
 from selfdev_core.algorithm.contract import ENTRY_POINT
 
@@ -34,14 +35,23 @@ def canonical_source(source: str) -> str:
     """
     if len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
         raise ValueError(f"source is larger than {MAX_SOURCE_BYTES} bytes")
-    tree = ast.parse(source)
+    tree = _Unannotated().visit(ast.parse(source))
     _strip(tree)
-    names = _renamable(tree)
-    return ast.unparse(ast.fix_missing_locations(_Renamer(names).visit(tree)))
+    return ast.unparse(ast.fix_missing_locations(_Renamer(_new_names(tree)).visit(tree)))
+
+
+class _Unannotated(ast.NodeTransformer):
+    """`x: int = 3` becomes `x = 3`; a bare `x: int` stays, since it makes the name local."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            node.annotation = ast.Constant(0)
+            return node
+        return ast.Assign(targets=[node.target], value=node.value)
 
 
 def _strip(tree: ast.AST) -> None:
-    """Remove docstrings and annotations in place."""
+    """Remove docstrings and the annotations of functions in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = node.body[0] if node.body else None
@@ -57,41 +67,51 @@ def _strip(tree: ast.AST) -> None:
             node.annotation = None
 
 
-def _renamable(tree: ast.AST) -> list[str]:
-    """Names bound by the program, in order of first appearance, less those whose spelling can matter.
+def _new_names(tree: ast.AST) -> dict[str, str]:
+    """Each name that may be renamed, and `v0`, `v1`, … in order of first appearance, clear of the names that stay."""
+    order: dict[str, None] = {}
+    _Order(order).visit(tree)
+    bound = _renamable(tree)
+    old = [name for name in order if name in bound]
+    stays = order.keys() - bound
+    free = (name for name in (f"v{i}" for i in count()) if name not in stays)
+    return dict(zip(old, free, strict=False))
+
+
+def _renamable(tree: ast.AST) -> set[str]:
+    """Names bound by the program, less those whose spelling can matter.
 
     A name that is also a builtin keeps its spelling (it may mean the builtin in another scope); so does one that is
-    used as a keyword argument, and every name in a program that looks at names (`locals`, `eval`, …).
+    used as a keyword argument, and every name in a program whose names can be read as text: by `locals`, `eval`, …, as
+    attributes of a class, as `**keywords`, or by a match statement.
     """
-    bound: dict[str, None] = {}
+    bound: set[str] = set()
     fixed = {ENTRY_POINT} | _BUILTINS
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                bound.setdefault(name)
+                bound.add(name)
             case ast.Name(id=name) if name in _LOOKS_AT_NAMES:
-                return []
+                return set()
+            case ast.ClassDef() | ast.Match() | ast.keyword(arg=None):
+                return set()
             case ast.arg(arg=name):
-                bound.setdefault(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.setdefault(name)
+                bound.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                bound.add(name)
             case ast.ExceptHandler(name=str(name)):
-                bound.setdefault(name)
+                bound.add(name)
             case ast.alias(name=name, asname=None) if "." in name:
                 fixed.add(name.split(".")[0])
             case ast.alias(name=name, asname=asname):
-                bound.setdefault(asname or name)
+                bound.add(asname or name)
             case ast.keyword(arg=str(name)):
                 fixed.add(name)
-            case ast.ClassDef() | ast.MatchAs() | ast.MatchStar():
-                return []
-    order: dict[str, None] = {}
-    _Order(order).visit(tree)
-    # The entry point's own arguments are part of the contract: `layer` is passed only to a program that names it so.
-    for node in ast.walk(tree):
+        # The entry point's own arguments are part of the contract: `layer` is passed only to a program that names it so.
         if isinstance(node, ast.FunctionDef) and node.name == ENTRY_POINT:
-            fixed.update(a.arg for a in node.args.args if a.arg == "layer")
-    return [name for name in order if name in bound and name not in fixed]
+            args = node.args
+            fixed.update(a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs) if a.arg == "layer")
+    return bound - fixed
 
 
 class _Order(ast.NodeVisitor):
@@ -109,8 +129,8 @@ class _Order(ast.NodeVisitor):
 
 
 class _Renamer(ast.NodeTransformer):
-    def __init__(self, names: list[str]) -> None:
-        self.new = {name: f"v{i}" for i, name in enumerate(names)}
+    def __init__(self, new: dict[str, str]) -> None:
+        self.new = new
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = self.new.get(node.id, node.id)

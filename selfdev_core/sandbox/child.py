@@ -5,10 +5,15 @@ What the child says of itself (verdicts) is a convenience for honest programs; t
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import os
+import random
 import resource
+import signal
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from selfdev_core.algorithm.contract import ENTRY_POINT, layer_of
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     Vectors = dict[str, dict[str, torch.Tensor]]
 
+_PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
@@ -40,6 +46,8 @@ def run_and_exit(source: str, bundle: Bundle, vectors: Vectors, result_fd: int, 
 
 def _shut_doors(result_fd: int, seconds: float, memory_bytes: int) -> int:
     os.setsid()
+    with suppress(AttributeError):  # (Linux only) a program that kills the worker ends with it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -47,15 +55,24 @@ def _shut_doors(result_fd: int, seconds: float, memory_bytes: int) -> int:
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
     gc.disable()
     cpu = int(seconds) + 2
-    for kind, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 64),
+    memory = memory_bytes + _address_space()
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, memory, memory),
+        (resource.RLIMIT_CPU, cpu, cpu + 1),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, 64, 64),
     ):
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (soft, hard))
     return kept
+
+
+def _address_space() -> int:
+    """Bytes this process has mapped already: libraries and bundles, which are no fault of the program."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _run(source: str, bundle: Bundle, vectors: Vectors, result_fd: int) -> dict[str, Any]:
@@ -63,18 +80,17 @@ def _run(source: str, bundle: Bundle, vectors: Vectors, result_fd: int) -> dict[
 
     where = "when it is defined"
     try:
+        _seed("")
         namespace: dict[str, Any] = {"__name__": "candidate"}
         exec(compile(source, "candidate.py", "exec"), namespace)
         function = namespace[ENTRY_POINT]
-        wants_layer = (
-            "layer"
-            in function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
-        )
+        code = function.__code__
+        wants_layer = "layer" in code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
         device = torch.device("cpu")
         with torch.no_grad():
             for name, originals in vectors.items():
                 where = f"on {name}"
-                torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
+                _seed(name)
                 given = {expert: tensor.clone() for expert, tensor in originals.items()}
                 keywords = {"layer": layer_of(name, bundle.blocks)} if wants_layer else {}
                 kept = dict(given)
@@ -98,6 +114,17 @@ def _run(source: str, bundle: Bundle, vectors: Vectors, result_fd: int) -> dict[
         return {"end": reason, "detail": f"{text} ({where})"}
 
 
+def _seed(name: str) -> None:
+    """The same random numbers for the same parameter in every run, from each generator a program can reach."""
+    import numpy
+    import torch
+
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+    torch.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def _checked(result: object, shape: tuple[int, ...]) -> memoryview:
     """The result as raw float32 bytes. Raises Failed with the reason when it is not what the contract asks for."""
     import torch
@@ -111,4 +138,4 @@ def _checked(result: object, shape: tuple[int, ...]) -> memoryview:
     plain = result.detach().to(device="cpu", dtype=torch.float32).contiguous()
     if not bool(torch.isfinite(plain).all()):
         raise Failed("not-finite", "returns NaN or infinity")
-    return memoryview(plain.numpy().view("B").reshape(-1).data)
+    return memoryview(plain.reshape(-1).numpy().view("B").data)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _REASONS = frozenset(get_args(Reason))
 _START_SECONDS = 120.0
+_GRACE_SECONDS = 5.0
 
 
 class SandboxError(SelfdevError):
@@ -67,28 +68,32 @@ class Sandbox:
 
         Raises: SandboxError when the worker cannot be (re)started.
         """
-        for _ in range(3):
-            outcome = self._run_once(source, bundle)
-            if outcome is not None:
-                return outcome
-        return Run("crashed", "the sandbox worker died each time this program ran", {})
+        outcome = self._run_once(source, bundle)
+        if outcome is None:
+            # Perhaps another program killed the worker. Alone in a worker of its own, this one shows who it was.
+            with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30) as alone:
+                outcome = alone._run_once(source, bundle)
+        return outcome or Run("crashed", "the sandbox worker dies when this program runs", {})
 
     def _run_once(self, source: str, bundle: str) -> Run | None:
-        """None when the worker died under the program (perhaps killed by another one running beside it)."""
+        """None when the worker died under the program."""
         result_read, result_write = os.pipe()
         status_read, status_write = os.pipe()
         try:
             try:
-                job = self._send(source, bundle, result_write, status_write)
+                job, worker = self._send(source, bundle, result_write, status_write)
             finally:
                 os.close(result_write)
                 os.close(status_write)
-            return self._collect(job, self.bundles[bundle], result_read, status_read)
+            return self._collect(job, worker, self.bundles[bundle], result_read, status_read)
         finally:
             os.close(result_read)
             os.close(status_read)
 
-    def _send(self, source: str, bundle: str, result_fd: int, status_fd: int) -> int:
+    def _send(
+        self, source: str, bundle: str, result_fd: int, status_fd: int
+    ) -> tuple[int, subprocess.Popen[bytes] | None]:
+        """The job's number and the worker that has it."""
         text = source.encode("utf-8", "surrogatepass")
         job = next(self._jobs)
         frame = {
@@ -103,7 +108,7 @@ class Sandbox:
                 try:
                     socket.send_fds(control, [b"R"], [result_fd, status_fd])
                     control.sendall(encode(frame) + text)
-                    return job
+                    return job, self._process
                 except (BrokenPipeError, ConnectionError):
                     self._stop()
                     if attempt == 2:
@@ -118,7 +123,16 @@ class Sandbox:
                 except (BrokenPipeError, ConnectionError):
                     self._stop()
 
-    def _collect(self, job: int, bundle: Bundle, result_fd: int, status_fd: int) -> Run | None:
+    def _abandon(self, worker: subprocess.Popen[bytes] | None) -> None:
+        """End a worker that no longer does what it is told (stopped by a program, say); the next run starts another."""
+        with self._lock:
+            if worker is not None and worker is self._process:
+                worker.kill()
+                self._stop()
+
+    def _collect(
+        self, job: int, worker: subprocess.Popen[bytes] | None, bundle: Bundle, result_fd: int, status_fd: int
+    ) -> Run | None:
         """Read frames until both pipes are at their end; kill at the deadline or at the first malformed frame."""
         expected = sum(4 * _numel(shape) + 4096 for shape in bundle.shapes.values()) + 65536
         reader = FrameReader(expected)
@@ -132,8 +146,9 @@ class Sandbox:
             if left <= 0 and fault is None:
                 fault = ("time-limit", f"runs longer than {self.seconds:g} s")
                 self._kill(job)
-            if left < -30:
-                raise SandboxError("a killed program did not end within 30 s")
+            if left < -_GRACE_SECONDS:
+                self._abandon(worker)
+                break
             ready, _, _ = select.select(list(open_fds), [], [], max(left, 0.0) if fault is None else 1.0)
             for fd in ready:
                 data = os.read(fd, 1 << 20)
@@ -151,7 +166,7 @@ class Sandbox:
             if status_fd not in open_fds and ready == []:
                 break
         if fault is not None:
-            return Run(*fault, {})
+            return Run(fault[0], _readable(fault[1]), {})
         return received.outcome(json.loads(status[4:])["exit"]) if status else received.accepted()
 
     def _started(self) -> socket.socket:
@@ -160,11 +175,11 @@ class Sandbox:
         self._stop()
         ours, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "selfdev_core.sandbox.zygote", str(theirs.fileno())],
+            [sys.executable, "-P", "-s", "-m", "selfdev_core.sandbox.zygote", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
+            env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
             cwd="/",
             start_new_session=True,
         )
@@ -209,9 +224,10 @@ class _Received:
             raise WireError("sends on after its end")
         if "end" in header:
             reason, detail = header["end"], header.get("detail")
-            if reason not in _REASONS or not isinstance(detail, str) or (reason == "accepted" and self._waiting):
+            proper = isinstance(reason, str) and reason in _REASONS and isinstance(detail, str)
+            if not proper or (reason == "accepted" and self._waiting):
                 raise WireError("ends without a proper verdict")
-            self._end = (cast("Reason", reason), detail[:400])
+            self._end = (cast("Reason", reason), _readable(detail))
             return
         if not self._waiting:
             raise WireError("sends more tensors than asked for")
@@ -242,6 +258,11 @@ class _Received:
         if exit_code < 0:
             return Run("crashed", f"its process died of signal {-exit_code}", {})
         return Run("exited", f"its process ended with status {exit_code} before a result", {})
+
+
+def _readable(detail: str) -> str:
+    """Text that any record can hold: short, and without lone surrogates."""
+    return detail[:400].encode("utf-8", "replace").decode()
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -1,6 +1,6 @@
 """The warm worker. Imports torch and maps the bundles once, then forks one child per program.
 
-Started by `client.Sandbox` as `python -I -m selfdev_core.sandbox.zygote FD` with an empty environment. It is trusted
+Started by `client.Sandbox` as `python -P -s -m selfdev_core.sandbox.zygote FD` with an environment of its own. It is trusted
 code, but its memory is what every program inherits, so it holds nothing but task vectors.
 """
 

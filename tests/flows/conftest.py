@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,17 +11,8 @@ from pathlib import Path
 
 import pytest
 
-TINY = """\
-name: tiny
-seed: 3
-models: {family: arithmetic}
-questions: {family: arithmetic, search: 16, validation: 24, test: 32}
-factory: {iterations: 2, samples: 16, batch_size: 16}
-dpo: {steps: 4, batch_size: 4, guard_samples: 8, min_valid_share: 0.0}
-finalists: {count: 2}
-controls: {task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}
-resources: {chunk_size: 6}
-"""
+GUIDE = (Path(__file__).parents[2] / "docs" / "first-campaign.md").read_text(encoding="utf-8")
+TINY = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[0]
 
 Selfdev = Callable[..., subprocess.CompletedProcess[str]]
 

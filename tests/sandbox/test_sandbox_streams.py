@@ -1,0 +1,146 @@
+"""A program that writes the result stream itself gets a verdict, never a tensor that breaks the contract."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from conftest import assert_keeps_the_contract  # type: ignore[attr-defined]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfdev_core.sandbox.bundle import Bundle
+from selfdev_core.sandbox.client import Sandbox, _Received
+from selfdev_core.sandbox.validate import validate
+from selfdev_core.sandbox.wire import FrameReader, WireError
+
+FORGER = """\
+import json, os, struct
+def frame(header, body=b""):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    os.write(3, struct.pack(">I", len(raw)) + raw + body)
+SHAPES = {shapes!r}
+def honest(**changed):
+    for name, shape in SHAPES.items():
+        size = 4
+        for extent in shape:
+            size *= extent
+        head = {{"name": name, "shape": list(shape), "dtype": "float32", "bytes": size}}
+        head.update(changed)
+        frame(head, b"\\0" * head["bytes"])
+{body}
+os._exit(0)
+"""
+
+FORGED = {
+    "another shape": "honest(shape=[4, 6])",
+    "another name": "honest(name='model.embed_tokens.weight')",
+    "another dtype": "honest(dtype='float64')",
+    "too few bytes": "honest(bytes=8)",
+    "too many bytes": "honest(bytes=8000)",
+    "no bytes": "honest(bytes=0)",
+    "a promise of terabytes": "frame({'name': next(iter(SHAPES)), 'bytes': 10**12})",
+    "a negative size": "frame({'name': 'x', 'bytes': -1})",
+    "a size that is no number": "frame({'bytes': 'many'})",
+    "a size that is true": "frame({'bytes': True})",
+    "a size without end": "frame(b'{\"bytes\": 1e999}')",
+    "a header of 4 GB": "os.write(3, b'\\xff' * 4096)",
+    "a header that is not JSON": "frame(b'not json at all')",
+    "a header that is not UTF-8": "frame(b'\\xff\\xfe\\xfd')",
+    "a header that is a list": "frame(b'[1, 2]')",
+    "a header nested too deep": "frame(b'[' * 8000)",
+    "a number of 5000 digits": "frame(b'{\"bytes\": ' + b'9' * 5000 + b'}')",
+    "an end before the tensors": "frame({'end': 'accepted', 'detail': ''})",
+    "an end with an unknown reason": "frame({'end': 'excellent', 'detail': ''})",
+    "an end that is a list": "frame({'end': [], 'detail': ''})",
+    "an end that is an object": "frame({'end': {}, 'detail': ''})",
+    "an end without detail": "frame({'end': 'exception'})",
+    "a detail with a lone surrogate": "frame({'end': 'exception', 'detail': '\\ud800'})",
+    "a name with a lone surrogate": "frame({'name': '\\ud800', 'bytes': 0})",
+    "a detail of 8 KB": "frame({'end': 'exception', 'detail': 'x' * 8000})",
+    "NaN": "honest(); frame({'end': 'accepted', 'detail': ''})\n".replace("honest()", "NAN()"),
+    "an infinite stream": "while True: os.write(3, b'\\0' * 65536)",
+    "an infinite stream of empty frames": "while True: frame({})",
+    "half a frame": "os.write(3, b'\\0\\0')",
+    "half a tensor": "frame({'name': next(iter(SHAPES)), 'shape': [6, 4], 'dtype': 'float32', 'bytes': 96}, b'\\0')",
+    "the tensors and no end": "honest()",
+    "the tensors twice": "honest(); honest()",
+    "more after its end": "honest(); frame({'end': 'accepted', 'detail': ''}); frame({'end': 'accepted', 'detail': ''})",
+    "a closed pipe": "os.close(3)",
+    "nothing": "pass",
+}  # fmt: skip
+_NAN = """\
+def NAN():
+    for name, shape in SHAPES.items():
+        size = 1
+        for extent in shape:
+            size *= extent
+        frame({"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * size}, struct.pack("<f", float("nan")) * size)
+"""
+
+
+def _forger(bundle: Bundle, body: str) -> str:
+    return FORGER.format(shapes=dict(bundle.shapes), body=(_NAN if "NAN()" in body else "") + body)
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_stream_with(what: str, sandbox: Sandbox, bundle: Bundle) -> None:
+    run = sandbox.run(_forger(bundle, FORGED[what]), "probes")
+    assert run.reason != "accepted", run
+    assert_keeps_the_contract(run, bundle)
+    assert len(run.detail) <= 400
+
+
+def test_a_forged_stream_that_keeps_the_contract_is_a_result_like_any_other(sandbox: Sandbox, bundle: Bundle) -> None:
+    run = sandbox.run(_forger(bundle, "honest(); frame({'end': 'accepted', 'detail': ''})"), "probes")
+    assert run.reason == "accepted"
+    assert_keeps_the_contract(run, bundle)
+
+
+def test_a_forged_detail_still_makes_a_verdict_that_can_be_stored(sandbox: Sandbox, bundle: Bundle) -> None:
+    for what in ("a detail with a lone surrogate", "a name with a lone surrogate"):
+        source = _forger(bundle, FORGED[what]).replace("import json, os, struct", "json, os, struct = (__import__(m) for m in ('json', 'os', 'struct'))")
+        source += "\ndef merge_models(model_dict, device): pass\n"
+        verdict = validate("a-0", source, sandbox)
+        assert not verdict.accepted
+        type(verdict).model_validate_json(verdict.model_dump_json())
+
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_values = st.recursive(_scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+_size = 6 * 4 * 4
+_headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["w"]) | _values,
+        "shape": st.just([6, 4]) | _values,
+        "dtype": st.just("float32") | _values,
+        "bytes": st.sampled_from([_size, 0, 1]) | _values,
+        "end": st.sampled_from(["accepted", "exception", "time-limit"]) | _values,
+        "detail": st.text(max_size=10) | _values,
+    },
+)  # fmt: skip
+
+
+def _frame(header: object, body: bytes) -> bytes:
+    raw = json.dumps(header).encode()
+    return struct.pack(">I", len(raw)) + raw + body
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(_headers, st.sampled_from([b"", b"\0" * _size, b"\xff" * _size])), max_size=4), st.integers(1, 64))
+def test_no_sequence_of_frames_breaks_the_contract(frames: list[tuple[dict[str, object], bytes]], piece: int) -> None:
+    from pathlib import Path
+
+    bundle = Bundle(Path("unused"), ("alpha",), {"w": (6, 4)}, 1)
+    received, reader = _Received(bundle), FrameReader(1 << 16)
+    stream = b"".join(_frame(header, body) for header, body in frames)
+    try:
+        for start in range(0, len(stream), piece):
+            for header, body in reader.feed(stream[start : start + piece]):
+                received.take(header, body)
+    except WireError:
+        return
+    assert_keeps_the_contract(received.outcome(0), bundle)
