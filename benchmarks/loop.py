@@ -144,7 +144,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]], figures: dict[str, object], console: Console) -> None:
-    table = Table("seed", "demo s", "GB", "again s", "learned gain", "valid", "test", "− seed", "− expert", "− human", "− untrained")
+    columns = ("seed", "demo s", "GB", "again s", "learned gain", "valid", "test", "− seed", "− expert", "− human", "− untrained")
+    table = Table(*columns)
     for row in rows:
         gaps = []
         for label in ("seed", "best expert", "best human-designed", "best untrained"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,24 +45,18 @@ def measure(command: list[str], home: Path, log: Path) -> Measured:
 def _watch(pid: int, home: Path, peak: list[float], stop: threading.Event) -> None:
     while not stop.wait(0.5):
         roots = [pid]
-        try:
+        with suppress(OSError, ValueError, KeyError):
             roots.append(int(json.loads((home / "prefect" / "server.json").read_text())["pid"]))
-        except (OSError, ValueError, KeyError):
-            pass
         peak[0] = max(peak[0], sum(_tree_bytes(root) for root in roots) / 1e9)
 
 
 def _tree_bytes(pid: int) -> int:
     total = 0
-    try:
+    with suppress(psutil.Error):
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            try:
+            with suppress(psutil.Error):
                 total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        pass
     return total
 
 

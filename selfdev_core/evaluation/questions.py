@@ -52,7 +52,7 @@ def store_questions(store: ArtifactStore, block: QuestionBlock) -> QuestionSet:
 
 def _read_jsonl(path: Path, field: str) -> list[QuestionItem]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a question may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{field}: cannot read {path}: {error}") from error
     items: list[QuestionItem] = []
@@ -67,6 +67,10 @@ def _read_jsonl(path: Path, field: str) -> list[QuestionItem]:
         if not isinstance(question, str) or not question.strip() or not isinstance(answer, str | int | float):
             raise ConfigError(f"{field}: {path} line {number}: question must be text, answer text or a number")
         items.append(QuestionItem(question=question, answer=str(answer)))
+        try:
+            f"{question}{answer}".encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{field}: {path} line {number}: holds half of a surrogate pair; mend the text") from None
     if not items:
         raise ConfigError(f"{field}: {path} holds no question")
     return items

@@ -20,6 +20,8 @@ from selfdev_core.records import Scope
 if TYPE_CHECKING:
     import torch
 
+# Settings that change what a weight means without changing its shape.
+_ARCHITECTURE = ("num_attention_heads", "num_key_value_heads", "hidden_act")
 _IDENTITY = (
     "config.json",
     "generation_config.json",
@@ -47,7 +49,9 @@ class Checkpoint:
             raise CheckpointError(f"{folder}: has no config.json; give a Hugging Face model folder") from None
         except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: is not JSON: {error}") from error
-        self.files = tuple(sorted(folder.glob("*.safetensors")))
+        if not isinstance(self.config, dict):
+            raise CheckpointError(f"{folder / 'config.json'}: is not a JSON object")
+        self.files = _weight_files(folder)
         if not self.files:
             raise CheckpointError(f"{folder}: has no .safetensors file (pickled weights are never loaded)")
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -65,10 +69,7 @@ class Checkpoint:
                 raise CheckpointError(f"{path}: is truncated or not a safetensors file: {error}") from error
         index = folder / "model.safetensors.index.json"
         if index.is_file():
-            try:
-                missing = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"]) - set(self.shapes))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{index}: is not a safetensors index: {error}") from error
+            missing = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"]) - set(self.shapes))
             if missing:
                 raise CheckpointError(
                     f"{folder}: tensor {missing[0]!r} is in the index but in no shard (incomplete download?)"
@@ -114,7 +115,7 @@ def check_fit(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) ->
     if not merged:
         faults.append(f"models.scope: {scope!r} matches no parameter of {seed.folder}; try scope: all")
     for label, model in {"seed": seed, **experts}.items():
-        for name in merged:
+        for name in seed.shapes if model is seed else merged:
             if name in model.shapes and not bool(torch.isfinite(model.tensor(name).float()).all()):
                 faults.append(f"{label} ({model.folder}): {name} holds NaN or infinity")
                 break
@@ -125,6 +126,9 @@ def check_fit(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) ->
         if kinds[0] != kinds[1]:
             faults.append(f"{where}: architecture {kinds[1]!r}, the seed's is {kinds[0]!r}")
             continue
+        for key in _ARCHITECTURE:
+            if key in seed.config and model.config.get(key, seed.config[key]) != seed.config[key]:
+                faults.append(f"{where}: {key} is {model.config[key]!r}, the seed's is {seed.config[key]!r}")
         for name, shape in seed.shapes.items():
             if name not in model.shapes:
                 faults.append(f"{where}: has no tensor {name}")
@@ -138,6 +142,19 @@ def check_fit(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) ->
         raise CheckpointError("the models cannot be merged:\n  " + "\n  ".join(faults))
 
 
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    """The shards that the index names and that are there, or the one file; other weights in the folder are no part of it."""
+    found = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index}: is not a safetensors index: {error}") from error
+        return tuple(path for name, path in found.items() if name in shards)
+    return (found["model.safetensors"],) if "model.safetensors" in found else tuple(found.values())
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
@@ -148,6 +165,7 @@ def save_merged(seed: Checkpoint, merged: dict[str, torch.Tensor], out: Path) ->
     `merged`: parameter name → tensor of the seed's shape; stored in the seed's dtype.
     Raises: CheckpointError when `out` exists or cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if out.exists():
@@ -165,6 +183,6 @@ def save_merged(seed: Checkpoint, merged: dict[str, torch.Tensor], out: Path) ->
                 tensors[name] = merged[name].to(own.dtype).contiguous() if name in merged else own
             save_file(tensors, temporary / path.name, metadata={"format": "pt"})
         temporary.rename(out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"{out}: cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"{out}: cannot be written: {error}") from error

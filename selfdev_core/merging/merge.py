@@ -80,6 +80,6 @@ def merge(algorithm_id: str, source: str, seed: Checkpoint, sandbox: Sandbox) ->
             return Merged(algorithm_id=algorithm_id, verdict=verdict), {}
         merged[name] = tensor
         total.update(f"{name}:".encode())
-        total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     verdict = Verdict(algorithm_id=algorithm_id, reason="accepted")
     return Merged(algorithm_id=algorithm_id, verdict=verdict, weights_sha256=total.hexdigest()), merged

@@ -69,7 +69,10 @@ def _ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    return list({c.algorithm_id: c for c in reversed(candidates)}.values())[::-1]
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.algorithm_id, candidate)
+    return list(first.values())
 
 
 def _join(chosen: list[Candidate], more: list[Candidate]) -> list[Candidate]:
@@ -78,8 +81,8 @@ def _join(chosen: list[Candidate], more: list[Candidate]) -> list[Candidate]:
 
 
 def _count(share: float, total: int) -> int:
-    """At least one, never more than there are; the share rounded up."""
-    return min(total, max(1, math.ceil(share * total))) if total else 0
+    """At least one, never more than there are; the share rounded up (0.07 of 100 is 7, whatever binary fractions say)."""
+    return min(total, max(1, math.ceil(round(share * total, 9)))) if total else 0
 
 
 def _value(candidate: Candidate) -> float:

@@ -224,9 +224,10 @@ class _Received:
             raise WireError("sends on after its end")
         if "end" in header:
             reason, detail = header["end"], header.get("detail")
-            proper = isinstance(reason, str) and reason in _REASONS and isinstance(detail, str)
-            if not proper or (reason == "accepted" and self._waiting):
+            if not isinstance(reason, str) or reason not in _REASONS or not isinstance(detail, str):
                 raise WireError("ends without a proper verdict")
+            if reason == "accepted" and self._waiting:
+                raise WireError("ends before its last tensor")
             self._end = (cast("Reason", reason), _readable(detail))
             return
         if not self._waiting:

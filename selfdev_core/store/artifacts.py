@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +36,8 @@ class ArtifactStore:
             probe.write_text("writable")
             probe.unlink()
         except OSError as error:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
             raise StoreError(
                 f"store {root}: cannot be written ({error.strerror or error}); give a writable folder with `store:` "
                 "in the campaign file or SELFDEV_HOME in the environment"

@@ -29,7 +29,9 @@ SAME = {
     "comments": PLAIN.replace("    total = 0.0\n", "    # start from nothing\n    total = 0.0  # zero\n"),
     "docstring": PLAIN.replace("device):\n", 'device):\n    """Half of everything."""\n'),
     "module docstring": '"""A program."""\n' + PLAIN,
-    "layout": PLAIN.replace("total + 0.5 * vector", "(total\n          + (0.5*vector))").replace("\n    for", "\n\n\n    for"),
+    "layout": PLAIN.replace("total + 0.5 * vector", "(total\n          + (0.5*vector))").replace(
+        "\n    for", "\n\n\n    for"
+    ),
     "annotations of arguments": PLAIN.replace(
         "(model_dict, device):", "(model_dict: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:"
     ),
@@ -112,15 +114,17 @@ def _filled(names: list[str]) -> str:
     return source
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_names, min_size=len(_SLOTS), max_size=len(_SLOTS), unique=True))
 def test_an_injective_renaming_of_locals_keeps_the_id(names: list[str]) -> None:
     assert algorithm_id(_filled(names)) == algorithm_id(_filled([f"local{i}" for i in range(len(_SLOTS))]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_names, min_size=len(_SLOTS), max_size=len(_SLOTS), unique=True), st.data())
-def test_a_renaming_that_joins_two_locals_of_the_entry_point_changes_the_id(names: list[str], data: st.DataObject) -> None:
+def test_a_renaming_that_joins_two_locals_of_the_entry_point_changes_the_id(
+    names: list[str], data: st.DataObject
+) -> None:
     at = {slot: i for i, slot in enumerate(_SLOTS)}
     one, other = data.draw(st.permutations([at[f"NAME{i}"] for i in (5, 7, 9)]))[:2]
     joined = list(names)
@@ -129,7 +133,9 @@ def test_a_renaming_that_joins_two_locals_of_the_entry_point_changes_the_id(name
 
 
 def test_ids_are_the_same_in_every_process() -> None:
-    script = "import sys; from selfdev_core.algorithm.canonical import algorithm_id; print(algorithm_id(sys.stdin.read()))"
+    script = (
+        "import sys; from selfdev_core.algorithm.canonical import algorithm_id; print(algorithm_id(sys.stdin.read()))"
+    )
     source = _filled([f"x{i}" for i in range(len(_SLOTS))])
     found = {
         subprocess.run(
@@ -212,7 +218,7 @@ def test_a_text_that_does_not_parse_gets_an_x_id_and_a_verdict(what: str) -> Non
     assert refusal is not None and refusal.reason == "syntax-error" and refusal.detail
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_has_an_id_and_a_verdict(source: str) -> None:
     assert re.fullmatch(r"[ax]-[0-9a-f]{16}", algorithm_id(source))

@@ -71,9 +71,7 @@ def test_only_the_finalists_step_stores_test_questions(finished: Path) -> None:
 
 def test_the_same_command_again_computes_nothing(selfdev: Selfdev, finished: Path, campaign_file: Path) -> None:
     before, first = written(finished), result_of(finished)
-    began = time.monotonic()
     selfdev("run", str(campaign_file))
-    seconds = time.monotonic() - began
     assert written(finished) == before
     assert essence(result_of(finished)) == essence(first)
     runs = api(finished, "/task_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=200)
@@ -81,7 +79,6 @@ def test_the_same_command_again_computes_nothing(selfdev: Selfdev, finished: Pat
     flow = api(finished, "/flow_runs/filter", sort="START_TIME_DESC", limit=1)[0]
     second = [run for run in runs if run["start_time"] >= flow["start_time"]]
     assert latest and second and {run["state_name"] for run in second} == {"Cached"}
-    assert seconds < 120
 
 
 def test_flow_and_task_runs_are_on_the_server(finished: Path) -> None:

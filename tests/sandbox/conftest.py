@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,7 +39,12 @@ def sandbox(bundle: Bundle) -> Iterator[Sandbox]:
         yield one
 
 
-def assert_keeps_the_contract(run: Run, bundle: Bundle) -> None:
+@pytest.fixture(scope="session")
+def assert_keeps_the_contract() -> Callable[[Run, Bundle], None]:
+    return _assert_keeps_the_contract
+
+
+def _assert_keeps_the_contract(run: Run, bundle: Bundle) -> None:
     """Whatever a program did: all tensors as promised, or a named reason and none."""
     import torch
 
@@ -64,7 +69,7 @@ def healthy(sandbox: Sandbox, bundle: Bundle) -> Iterator[None]:
     yield
     run = sandbox.run(AVERAGE, "probes")
     assert run.reason == "accepted", run.detail
-    assert_keeps_the_contract(run, bundle)
+    _assert_keeps_the_contract(run, bundle)
     _, vectors = read_bundle(bundle.path)
     for name, by_expert in vectors.items():
         assert torch.equal(run.tensors[name], 0.5 * sum(by_expert.values()))

@@ -52,7 +52,9 @@ def test_different_functions_have_different_fingerprints(sandbox: Sandbox) -> No
     assert all(len(one) == 16 for one in prints.values())
 
 
-def test_a_program_that_takes_layer_and_does_not_use_it_has_the_fingerprint_of_one_that_does_not(sandbox: Sandbox) -> None:
+def test_a_program_that_takes_layer_and_does_not_use_it_has_the_fingerprint_of_one_that_does_not(
+    sandbox: Sandbox,
+) -> None:
     assert _print_of(sandbox, "0.5 * (a + b)", "m, device, layer") == _print_of(sandbox, "0.5 * (a + b)")
 
 

@@ -137,7 +137,9 @@ def test_a_program_that_kills_the_worker_is_named_and_its_neighbour_keeps_its_ve
     slow = "import time\ntime.sleep(0.3)\n" + AVERAGE
     found: dict[str, str] = {}
     threads = [
-        threading.Thread(target=lambda key=key, source=source: found.update({key: sandbox.run(source, "probes").reason}))
+        threading.Thread(
+            target=lambda key=key, source=source: found.update({key: sandbox.run(source, "probes").reason})
+        )
         for key, source in (("slow", slow), ("killer", killer))
     ]
     for thread in threads:

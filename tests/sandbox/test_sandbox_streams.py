@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import assert_keeps_the_contract  # type: ignore[attr-defined]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdev_core.sandbox.bundle import Bundle
-from selfdev_core.sandbox.client import Sandbox, _Received
+from selfdev_core.sandbox.client import Run, Sandbox, _Received
 from selfdev_core.sandbox.validate import validate
 from selfdev_core.sandbox.wire import FrameReader, WireError
+
+Check = Callable[[Run, Bundle], None]
 
 FORGER = """\
 import json, os, struct
@@ -86,14 +89,16 @@ def _forger(bundle: Bundle, body: str) -> str:
 
 @pytest.mark.usefixtures("healthy")
 @pytest.mark.parametrize("what", FORGED)
-def test_a_forged_stream_with(what: str, sandbox: Sandbox, bundle: Bundle) -> None:
+def test_a_forged_stream_with(what: str, sandbox: Sandbox, bundle: Bundle, assert_keeps_the_contract: Check) -> None:
     run = sandbox.run(_forger(bundle, FORGED[what]), "probes")
     assert run.reason != "accepted", run
     assert_keeps_the_contract(run, bundle)
     assert len(run.detail) <= 400
 
 
-def test_a_forged_stream_that_keeps_the_contract_is_a_result_like_any_other(sandbox: Sandbox, bundle: Bundle) -> None:
+def test_a_forged_stream_that_keeps_the_contract_is_a_result_like_any_other(
+    sandbox: Sandbox, bundle: Bundle, assert_keeps_the_contract: Check
+) -> None:
     run = sandbox.run(_forger(bundle, "honest(); frame({'end': 'accepted', 'detail': ''})"), "probes")
     assert run.reason == "accepted"
     assert_keeps_the_contract(run, bundle)
@@ -101,7 +106,8 @@ def test_a_forged_stream_that_keeps_the_contract_is_a_result_like_any_other(sand
 
 def test_a_forged_detail_still_makes_a_verdict_that_can_be_stored(sandbox: Sandbox, bundle: Bundle) -> None:
     for what in ("a detail with a lone surrogate", "a name with a lone surrogate"):
-        source = _forger(bundle, FORGED[what]).replace("import json, os, struct", "json, os, struct = (__import__(m) for m in ('json', 'os', 'struct'))")
+        hidden = "json, os, struct = (__import__(m) for m in ('json', 'os', 'struct'))"
+        source = _forger(bundle, FORGED[what]).replace("import json, os, struct", hidden)
         source += "\ndef merge_models(model_dict, device): pass\n"
         verdict = validate("a-0", source, sandbox)
         assert not verdict.accepted
@@ -109,7 +115,9 @@ def test_a_forged_detail_still_makes_a_verdict_that_can_be_stored(sandbox: Sandb
 
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-_values = st.recursive(_scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
 _size = 6 * 4 * 4
 _headers = st.fixed_dictionaries(
     {},
@@ -129,11 +137,14 @@ def _frame(header: object, body: bytes) -> bytes:
     return struct.pack(">I", len(raw)) + raw + body
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(_headers, st.sampled_from([b"", b"\0" * _size, b"\xff" * _size])), max_size=4), st.integers(1, 64))
-def test_no_sequence_of_frames_breaks_the_contract(frames: list[tuple[dict[str, object], bytes]], piece: int) -> None:
-    from pathlib import Path
-
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(_headers, st.sampled_from([b"", b"\0" * _size, b"\xff" * _size])), max_size=4),
+    st.integers(1, 64),
+)
+def test_no_sequence_of_frames_breaks_the_contract(
+    assert_keeps_the_contract: Check, frames: list[tuple[dict[str, object], bytes]], piece: int
+) -> None:
     bundle = Bundle(Path("unused"), ("alpha",), {"w": (6, 4)}, 1)
     received, reader = _Received(bundle), FrameReader(1 << 16)
     stream = b"".join(_frame(header, body) for header, body in frames)

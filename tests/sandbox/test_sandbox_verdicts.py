@@ -126,11 +126,14 @@ LOOPS = {
     "loops": _program("while True: pass"),
     "sleeps": "import time\n" + _program("time.sleep(1000)"),
     "loops when it is defined": "while True: pass",
-    "swallows everything": _program("while True:\n        try:\n            while True: pass\n        except BaseException: pass"),
+    "swallows everything": _program(
+        "while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+    ),
     "ignores signals": "import signal\n[signal.signal(s, signal.SIG_IGN) for s in (1, 2, 3, 14, 15, 17, 24)]\nwhile True: pass",
     "stops itself": "import os\nos.kill(os.getpid(), 19)",
     "loops in C": _program("pow(7, 10**9) if v.dim() else v"),
-    "loops after its result": _program("return v") + "import atexit, os\nos._exit = lambda *_: [0 for _ in iter(int, 1)]",
+    "loops after its result": _program("return v")
+    + "import atexit, os\nos._exit = lambda *_: [0 for _ in iter(int, 1)]",
 }
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from selfdev_core.sandbox.wire import FrameReader, WireError, encode, recv_exactly, recv_frame, write_all
 
-_headers = st.dictionaries(st.text(max_size=8).filter(lambda key: key != "bytes"), st.integers() | st.text(max_size=8), max_size=4)
+_headers = st.dictionaries(
+    st.text(max_size=8).filter(lambda key: key != "bytes"), st.integers() | st.text(max_size=8), max_size=4
+)
 _frames = st.lists(st.tuples(_headers, st.binary(max_size=200)), max_size=6)
 
 
@@ -20,7 +22,7 @@ def _stream(frames: list[tuple[dict[str, object], bytes]]) -> bytes:
     return b"".join(encode({**header, "bytes": len(body)}) + body for header, body in frames)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_frames, st.integers(1, 50))
 def test_frames_come_back_however_the_stream_is_cut(frames: list[tuple[dict[str, object], bytes]], piece: int) -> None:
     stream = _stream(frames)
@@ -31,13 +33,13 @@ def test_frames_come_back_however_the_stream_is_cut(frames: list[tuple[dict[str,
     assert [({k: v for k, v in header.items() if k != "bytes"}, bytes(body)) for header, body in found] == frames
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 300), st.integers(1, 50))
 def test_any_bytes_give_frames_within_the_limit_or_a_wire_error(stream: bytes, limit: int, piece: int) -> None:
     _feed(stream, limit, piece)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_frames, st.data())
 def test_a_damaged_stream_gives_frames_within_the_limit_or_a_wire_error(
     frames: list[tuple[dict[str, object], bytes]], data: st.DataObject

@@ -67,7 +67,18 @@ def test_no_damage_is_ever_read_as_a_record(store: ArtifactStore) -> None:
     (path,) = _files(store.root)
     whole = path.read_bytes()
     rng = random.Random(0)
-    damages: list[bytes] = [b"", b"null", b"[]", b"{}", b"0", b'"x"', b"\xff" * 50, b"[" * 100_000, whole + whole, whole[:-1]]
+    damages: list[bytes] = [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"0",
+        b'"x"',
+        b"\xff" * 50,
+        b"[" * 100_000,
+        whole + whole,
+        whole[:-1],
+    ]
     for _ in range(60):  # one flipped bit
         at = rng.randrange(len(whole))
         damages.append(whole[:at] + bytes([whole[at] ^ (1 << rng.randrange(8))]) + whole[at + 1 :])
@@ -182,7 +193,9 @@ except StoreError as error:
 
 
 @pytest.mark.parametrize(("what", "limit"), [("record", 100), ("record", 0), ("checkpoint", 4096), ("store", 0)])
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(what: str, limit: int, store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+    what: str, limit: int, store: ArtifactStore, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
@@ -232,7 +245,9 @@ def test_two_processes_write_the_same_store(store: ArtifactStore) -> None:
     assert len(_files(store.root)) == 2
 
 
-def test_checkpoints_are_kept_by_content_and_written_by_one_of_several_writers(store: ArtifactStore, tmp_path: Path) -> None:
+def test_checkpoints_are_kept_by_content_and_written_by_one_of_several_writers(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
     source = tmp_path / "factory"
     source.mkdir()
     (source / "model.safetensors").write_bytes(b"weights")
