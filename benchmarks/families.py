@@ -1,7 +1,7 @@
 """How robust the miniature's recipe is: of so many training seeds, how many pass every gate.
 
-    make bench-families                    eight builds, about an hour on one core
-    SEEDS=1,2 FAMILIES=transfer make bench-families
+make bench-families                    eight builds, about an hour on one core
+SEEDS=1,2 FAMILIES=transfer make bench-families
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def _computed(home: Path) -> dict[str, float]:
 def _essence(result: CampaignResult) -> list[object]:
     """What must not depend on who ran the stages: programs, scores and the winner."""
     rounds = [(r.arm, r.iteration, [c.algorithm_id for c in r.candidates], r.sample_scores) for r in result.iterations]
-    board = [(c.subject, *(k.outcomes if k else () for k in (c.search, c.validation, c.test))) for c in result.leaderboard]
+    board = [
+        (c.subject, *(k.outcomes if k else () for k in (c.search, c.validation, c.test))) for c in result.leaderboard
+    ]
     return [rounds, result.winner, board]
 
 
@@ -144,7 +146,19 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]], figures: dict[str, object], console: Console) -> None:
-    columns = ("seed", "demo s", "GB", "again s", "learned gain", "valid", "test", "− seed", "− expert", "− human", "− untrained")
+    columns = (
+        "seed",
+        "demo s",
+        "GB",
+        "again s",
+        "learned gain",
+        "valid",
+        "test",
+        "− seed",
+        "− expert",
+        "− human",
+        "− untrained",
+    )
     table = Table(*columns)
     for row in rows:
         gaps = []

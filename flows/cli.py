@@ -136,7 +136,9 @@ def apply(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the merged model; must not exist.")],
     campaign: Annotated[str, typer.Option(help="Campaign that discovered the program.")] = "miniature",
-    scope: Annotated[Literal["mlp", "all"] | None, typer.Option(help="What is merged; by default as in the campaign.")] = None,
+    scope: Annotated[
+        Literal["mlp", "all"] | None, typer.Option(help="What is merged; by default as in the campaign.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Time limit of the program, seconds.", min=0.1)] = 600.0,
     memory_gb: Annotated[float, typer.Option(help="Memory limit of the program, GiB.", min=1.0)] = 16.0,
 ) -> None:

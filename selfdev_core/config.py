@@ -178,7 +178,7 @@ class ResourcesConfig(Section):
     """How the work is spread. Nothing here changes a result, so nothing here is part of a cache key."""
 
     workers: int = Field(2, ge=1, le=256, description="Processes that hold models; one thread each.")
-    chunk_size: int = Field(16, ge=1, description="Candidates per task run.")
+    chunk_size: int = Field(8, ge=1, description="Candidates per task run.")
 
 
 class CampaignConfig(Section):

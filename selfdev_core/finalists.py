@@ -15,8 +15,8 @@ from selfdev_core.merging.human import HumanAlgorithm, human_algorithms
 from selfdev_core.prepare import open_test_split
 from selfdev_core.records import Cost, ModelRef, QuestionSet, Scorecard
 from selfdev_core.result import Comparison, Contender
-from selfdev_core.stages.executor import EVALUATE, Executor
-from selfdev_core.stages.jobs import EvaluateJob, Program
+from selfdev_core.stages.executor import EVALUATE, MERGE, Executor
+from selfdev_core.stages.jobs import MergeJob, Program, chunks
 from selfdev_core.workspace import Workspace
 
 
@@ -42,13 +42,9 @@ class _Scorer:
     def score(
         self, label: str, programs: list[Program], plain: tuple[ModelRef, ...], questions: QuestionSet
     ) -> dict[str, Scorecard]:
-        jobs: list[EvaluateJob] = evaluate_jobs(self.plan, programs, questions)
-        if plain:
-            plan = self.plan
-            job = EvaluateJob(
-                models=plan.models, limits=plan.limits, questions=questions, decoding=plan.decoding, plain=plain
-            )
-            jobs.append(job)
+        # Small chunks: here a program is scored on many more questions than in the search.
+        size = max(1, self.plan.config.resources.chunk_size // 4)
+        jobs = evaluate_jobs(self.plan, programs, questions, size, plain)
         self._workspace.progress.stage(f"finalists · {label}", len(programs) + len(plain))
         made = self._executor.map(EVALUATE, jobs)
         self.cost = sum((manifest.cost for manifest in made), self.cost)
@@ -144,13 +140,9 @@ def run_finalists(
 
 def _runnable(programs: list[Program], plan: CampaignPlan, executor: Executor, workspace: Workspace) -> list[Program]:
     """Human-designed programs that merge these models (all of them, unless a model set is peculiar)."""
-    from selfdev_core.stages.executor import MERGE
-    from selfdev_core.stages.jobs import MergeJob
-
     workspace.progress.stage("finalists · merge controls", len(programs))
-    size = plan.config.resources.chunk_size
-    chunks = [tuple(programs[i : i + size]) for i in range(0, len(programs), size)]
-    made = executor.map(MERGE, [MergeJob(models=plan.models, limits=plan.limits, programs=c) for c in chunks])
+    parts = chunks(programs, plan.config.resources.chunk_size)
+    made = executor.map(MERGE, [MergeJob(models=plan.models, limits=plan.limits, programs=part) for part in parts])
     failed = {m.algorithm_id: m.verdict for manifest in made for m in manifest.merged if not m.verdict.accepted}
     for key, verdict in failed.items():
         workspace.progress.note(

@@ -14,6 +14,7 @@ from selfdev_core.records import (
     Cost,
     FactoryRef,
     GenerateManifest,
+    ModelRef,
     ModelSet,
     QuestionSet,
     Record,
@@ -33,6 +34,7 @@ from selfdev_core.stages.jobs import (
     Program,
     TrainJob,
     ValidateJob,
+    chunks,
 )
 from selfdev_core.workspace import Limits, Workspace
 
@@ -83,6 +85,7 @@ class _Scored(NamedTuple):
 
 def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace) -> str:
     """Run one iteration and store its IterationRecord; returns its key. `spec.earlier` are the keys of this arm so far."""
+    size = spec.plan.config.resources.chunk_size
     earlier = [read_iteration(key, workspace) for key in spec.earlier]
     spent: dict[str, Cost] = {}
 
@@ -97,7 +100,7 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
 
     jobs = [
         ValidateJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-        for chunk in _chunks(spec, programs)
+        for chunk in chunks(programs, size)
     ]
     workspace.progress.stage(_label(spec, "validate"), len(programs))
     checked = executor.map(VALIDATE, jobs)
@@ -116,14 +119,14 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         MERGE,
         [
             MergeJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-            for chunk in _chunks(spec, list(first.values()))
+            for chunk in chunks(list(first.values()), size)
         ],
     )
     add("merge", *(manifest.cost for manifest in merged))
     failed = {m.algorithm_id: m.verdict for manifest in merged for m in manifest.merged if not m.verdict.accepted}
     chosen = [program for program in first.values() if program.algorithm_id not in failed]
     workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
-    answered = executor.map(EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search))
+    answered = executor.map(EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, size))
     add("evaluate", *(manifest.cost for manifest in answered))
     cards = {card.subject: card for manifest in answered for card in manifest.scorecards}
 
@@ -180,19 +183,22 @@ def read_iteration(key: str, workspace: Workspace) -> IterationRecord:
     return record
 
 
-def evaluate_jobs(plan: CampaignPlan, programs: list[Program], questions: QuestionSet) -> list[EvaluateJob]:
-    """Chunks of programs to score on a block of questions."""
-    size = plan.config.resources.chunk_size
-    return [
-        EvaluateJob(
+def evaluate_jobs(
+    plan: CampaignPlan, programs: list[Program], questions: QuestionSet, size: int, plain: tuple[ModelRef, ...] = ()
+) -> list[EvaluateJob]:
+    """Chunks of programs, and each plain model by itself, to score on a block of questions."""
+
+    def job(chunk: tuple[Program, ...], models: tuple[ModelRef, ...]) -> EvaluateJob:
+        return EvaluateJob(
             models=plan.models,
             limits=plan.limits,
             questions=questions,
             decoding=plan.decoding,
-            programs=tuple(programs[i : i + size]),
+            programs=chunk,
+            plain=models,
         )
-        for i in range(0, len(programs), size)
-    ]
+
+    return [job(chunk, ()) for chunk in chunks(programs, size)] + [job((), (model,)) for model in plain]
 
 
 def _generate(spec: IterationSpec, executor: Executor, workspace: Workspace) -> list[GenerateManifest]:
@@ -295,11 +301,6 @@ def _summary(
 
 def _in_order(samples: list[Sample], distinct: dict[str, Sample]) -> list[Sample]:
     return [sample for sample in samples if distinct[sample.algorithm_id] is sample]
-
-
-def _chunks(spec: IterationSpec, programs: list[Program]) -> list[tuple[Program, ...]]:
-    size = spec.plan.config.resources.chunk_size
-    return [tuple(programs[i : i + size]) for i in range(0, len(programs), size)]
 
 
 def _label(spec: IterationSpec, stage: str) -> str:

@@ -119,16 +119,17 @@ def winner_of(result: CampaignResult) -> Contender | None:
 
 
 def comparisons(result: CampaignResult) -> list[Against]:
-    """The winner's comparisons; one of the winner with itself says nothing and is left out."""
+    """The winner's comparisons. Both arms can have found the same program: that is said, since training did not find it."""
     by_subject = {c.subject: c for c in result.leaderboard}
     winner = winner_of(result)
     found = []
     for item in result.comparisons:
-        if item.against == result.winner:
-            continue
         other = by_subject.get(item.against)
         role = role_of(other) if other else ("seed" if item.against == "seed" else "other")
-        found.append(Against(item, short(item.label or item.against), role, _split_of(item, winner, other)))
+        label = short(item.label or item.against)
+        if item.against == result.winner:
+            role, label = "untrained", f"{label}: found the same program"
+        found.append(Against(item, label, role, _split_of(item, winner, other)))
     return found
 
 

@@ -140,6 +140,9 @@ class Sandbox:
         status = bytearray()
         deadline = time.monotonic() + self.seconds
         open_fds = {result_fd, status_fd}
+        events = select.poll()
+        for fd in open_fds:
+            events.register(fd, select.POLLIN)
         fault: tuple[Reason, str] | None = None
         while open_fds:
             left = deadline - time.monotonic()
@@ -149,11 +152,12 @@ class Sandbox:
             if left < -_GRACE_SECONDS:
                 self._abandon(worker)
                 break
-            ready, _, _ = select.select(list(open_fds), [], [], max(left, 0.0) if fault is None else 1.0)
-            for fd in ready:
+            ready = events.poll(max(left, 0.0) * 1000 if fault is None else 1000)
+            for fd, _ in ready:
                 data = os.read(fd, 1 << 20)
                 if not data:
                     open_fds.discard(fd)
+                    events.unregister(fd)
                 elif fd == status_fd:
                     status += data
                 elif fault is None:

@@ -5,6 +5,8 @@ A job therefore holds everything the outcome depends on, and nothing else: no pa
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from selfdev_core.config import DpoConfig, PreferenceConfig
 from selfdev_core.records import (
     Candidate,
@@ -111,6 +113,13 @@ class TrainJob(Record):
     models: ModelSet
     limits: Limits
     seed: int
+
+
+def chunks(programs: list[Program], size: int) -> list[tuple[Program, ...]]:
+    """Programs in order, cut into chunks of nearly equal length, none longer than `size`."""
+    count = -(-len(programs) // size)
+    cuts = [len(programs) * i // count for i in range(count + 1)] if count else [0]
+    return [tuple(programs[a:b]) for a, b in pairwise(cuts)]
 
 
 def key_of(stage: str, version: int, job: Record) -> str:

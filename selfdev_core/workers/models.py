@@ -55,7 +55,7 @@ def swap(loaded: Loaded, weights: Path | None) -> None:
     from safetensors.torch import load_file
 
     merged = load_file(weights) if weights is not None else {}
-    parameters = dict(loaded.model.named_parameters())
+    parameters = loaded.model.state_dict(keep_vars=True)  # tied weights stand here under each of their names
     unknown = sorted(set(merged) - set(parameters))
     if unknown:
         raise EngineError(f"{weights}: {unknown[0]!r} is no parameter of the seed model")

@@ -126,6 +126,7 @@ def test_a_program_that_stops_the_worker_is_named_and_ends_with_it(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "seconds", 0.5)
+    monkeypatch.setattr("selfdev_core.sandbox.client._GRACE_SECONDS", 1.0)
     source = _NAMED.format(name="sd-stopper") + "os.kill(os.getppid(), 19)\ntime.sleep(600)\n" + AVERAGE
     run = sandbox.run(source, "probes")
     assert run.reason == "time-limit", run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,10 @@ def test_a_hostile_program_that(what: str, sandbox: Sandbox) -> None:
     run = sandbox.run(source, "probes")
     assert run.reason == reason, run
     assert word in run.detail and run.tensors == {}
+    if what == "writes to a file":  # it may be made, but holds nothing
+        path = Path("/tmp/selfdev-must-not-grow")
+        assert path.stat().st_size == 0
+        path.unlink()
 
 
 @pytest.mark.parametrize("what", ACCEPTED)
