@@ -66,7 +66,7 @@ def _one(seed: int, folder: Path, paired: bool) -> dict[str, Any]:
         config = json.dumps(result.config)
         direct = measure([sys.executable, "-m", "benchmarks.direct", config], other, log)
         row["direct_seconds"] = direct.seconds
-        row["direct_equal"] = _essence(_result(other, name)) == _essence(result)
+        row["direct_equal"] = essence(_result(other, name)) == essence(result)
     return row
 
 
@@ -81,7 +81,7 @@ def _computed(home: Path) -> dict[str, float]:
     return {str(path): path.stat().st_mtime for path in files}
 
 
-def _essence(result: CampaignResult) -> list[object]:
+def essence(result: CampaignResult) -> list[object]:
     """What must not depend on who ran the stages: programs, scores and the winner."""
     rounds = [(r.arm, r.iteration, [c.algorithm_id for c in r.candidates], r.sample_scores) for r in result.iterations]
     board = [

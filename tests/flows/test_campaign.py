@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.loop import _essence as essence
+from benchmarks.loop import essence
 from selfdev_core.result import CampaignResult
 from tests.flows.conftest import TINY, Selfdev, command, environment_of
 
@@ -102,6 +102,7 @@ def test_the_same_seed_gives_the_same_campaign_with_and_without_prefect(finished
     assert essence(result_of(tmp_path)) == essence(result_of(finished))
 
 
+@pytest.mark.slow
 def test_an_interrupted_campaign_says_how_to_resume_and_ends_the_same(
     finished: Path, selfdev: Selfdev, tmp_path: Path
 ) -> None:
@@ -130,10 +131,14 @@ def test_an_interrupted_campaign_says_how_to_resume_and_ends_the_same(
     assert essence(result_of(finished, "again")) == essence(result_of(finished))
 
 
-def test_damaged_artifacts_are_reported_and_computed_again(finished: Path, selfdev: Selfdev, campaign_file: Path) -> None:
+def test_damaged_artifacts_are_reported_and_computed_again(
+    finished: Path, selfdev: Selfdev, campaign_file: Path
+) -> None:
     first = result_of(finished)
     store = finished / "store"
-    damaged = [sorted((store / "records" / kind).rglob("*.json"))[0] for kind in ("scorecards", "verdicts", "generated")]
+    damaged = [
+        sorted((store / "records" / kind).rglob("*.json"))[0] for kind in ("scorecards", "verdicts", "generated")
+    ]
     for path in damaged:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     weights = next((store / "checkpoints").rglob("*.safetensors"))
@@ -148,6 +153,7 @@ def test_damaged_artifacts_are_reported_and_computed_again(finished: Path, selfd
     assert essence(result_of(finished)) == essence(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 20])
 def test_damaged_prefect_results_are_computed_again(
     finished: Path, selfdev: Selfdev, campaign_file: Path, cut: int

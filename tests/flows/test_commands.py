@@ -36,7 +36,9 @@ def test_report_is_written_where_asked(selfdev: Selfdev, finished: Path, tmp_pat
     assert result_of(finished).winner in (tmp_path / "r.html").read_text()
 
 
-def test_apply_uses_a_program_on_other_models_and_the_result_loads(selfdev: Selfdev, finished: Path, tmp_path: Path) -> None:
+def test_apply_uses_a_program_on_other_models_and_the_result_loads(
+    selfdev: Selfdev, finished: Path, tmp_path: Path
+) -> None:
     folder = family_folder("transfer")
     models = [f"--models={name}={folder / name}" for name in ("seed", "alpha", "beta")]
     selfdev("apply", "winner", *models, "--campaign", "tiny", "--out", str(tmp_path / "merged"))
@@ -84,6 +86,8 @@ def test_doctor_reports_sandbox_and_families(selfdev: Selfdev) -> None:
 
 def test_a_bad_campaign_file_is_refused_with_the_field_named(selfdev: Selfdev, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text("name: bad\nmodels: {family: arithmetic}\nquestions: {family: arithmetic}\npreference: {p_w: 0.8, p_l: 0.5}\n")
+    file.write_text(
+        "name: bad\nmodels: {family: arithmetic}\nquestions: {family: arithmetic}\npreference: {p_w: 0.8, p_l: 0.5}\n"
+    )
     told = selfdev("run", str(file), status=2).stderr
     assert "preference" in told and "p_w + p_l" in told and "Traceback" not in told

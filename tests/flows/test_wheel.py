@@ -12,7 +12,18 @@ REPO = Path(__file__).parents[2]
 
 
 def test_the_wheel_holds_everything_and_its_command_runs_elsewhere(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(REPO)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(REPO),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -34,4 +45,3 @@ def test_the_wheel_holds_everything_and_its_command_runs_elsewhere(tmp_path: Pat
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert str(tmp_path / "site") in done.stdout
-

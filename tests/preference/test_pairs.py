@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 
 import pytest
 from hypothesis import given, settings
@@ -38,16 +37,14 @@ def sides(manifest: PairsManifest) -> tuple[set[str], set[str]]:
 
 @pytest.mark.parametrize(
     ("total", "p_w", "p_l", "winners", "losers"),
-    [(100, 0.03, 0.10, 3, 10), (101, 0.03, 0.10, 4, 11), (10, 0.03, 0.10, 1, 1), (100, 0.07, 0.55, 7, 45), (7, 0.5, 0.5, 4, 4)],
+    [(100, 0.03, 0.10, 3, 10), (101, 0.03, 0.10, 4, 11), (10, 0.03, 0.10, 1, 1), (100, 0.07, 0.55, 7, 55), (7, 0.5, 0.5, 4, 3)],
 )  # fmt: skip
 def test_shares_are_rounded_up(total: int, p_w: float, p_l: float, winners: int, losers: int) -> None:
     chosen, rejected = sides(
         choose_pairs(paper(p_w=p_w, p_l=p_l), PROMPT, (a_round([i / total for i in range(total)]),), 0)
     )
     assert chosen == {f"r1-{i}" for i in range(total - winners, total)}
-    expected = math.ceil(round(p_l * total, 9))
-    assert rejected == {f"r1-{i}" for i in range(expected)}
-    assert losers in (expected, len(rejected - chosen)) or total == 100
+    assert rejected == {f"r1-{i}" for i in range(losers)}  # never one of the chosen, though both shares are rounded up
 
 
 def test_every_chosen_program_meets_every_rejected_one() -> None:
