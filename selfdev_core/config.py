@@ -143,10 +143,10 @@ class DpoConfig(Section):
     steps: int = Field(20, ge=1, description="Optimiser steps per update.")
     batch_size: int = Field(16, ge=1, description="Pairs per step.")
     min_valid_share: Share = Field(
-        0.85,
-        description="Validity guard: an update whose fresh samples are less often valid is skipped; 0 switches it off.",
+        0.9,
+        description="Validity guard: an update whose fresh samples are less often valid is halved, quartered, skipped; 0: off.",
     )
-    guard_samples: int = Field(48, ge=1, description="Fresh samples that the guard draws.")
+    guard_samples: int = Field(64, ge=1, description="Fresh samples that the guard draws.")
 
 
 class FinalistsConfig(Section):

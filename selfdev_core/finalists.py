@@ -124,7 +124,8 @@ def run_finalists(
     test = open_test_split(plan.config, winner, workspace)
     contestants = {winner, *rivals.values()}
     sources = {k: Program(algorithm_id=k, source=rows[k].source) for k in contestants if rows[k].source}
-    tested = scorer.score("test", list(sources.values()), plain, test)
+    asked = tuple(model for model in plain if model.name in contestants)
+    tested = scorer.score("test", list(sources.values()), asked, test)
     rows = {k: row.model_copy(update={"test": tested.get(k)}) for k, row in rows.items()}
     comparisons = tuple(
         Comparison(

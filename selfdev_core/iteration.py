@@ -261,8 +261,9 @@ def _learn(
     workspace.progress.stage(_label(spec, "dpo"), 1)
     (trained,) = executor.map(TRAIN, [train])
     note = made.note
-    if trained.skipped:
-        note = f"update skipped: only {trained.valid_share:.0%} of the new factory's samples were valid"
+    if trained.step_share < 1.0:
+        kept = f"shortened to {trained.step_share:.0%}" if trained.step_share else "skipped"
+        note = f"update {kept} to keep programs valid ({trained.valid_share:.0%} of fresh samples are)"
         workspace.progress.note(f"iteration {spec.iteration}: {note}")
     return len(made.pairs), note, trained
 
@@ -293,7 +294,7 @@ def _summary(
         candidates=tuple(candidates),
         factory_sha256=spec.factory.sha256,
         pairs=pairs,
-        dpo_skipped=bool(trained and trained.skipped),
+        dpo_skipped=bool(trained and trained.step_share == 0.0),
         dpo_losses=trained.losses if trained else (),
         dpo_note=note,
     )

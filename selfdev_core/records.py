@@ -206,10 +206,10 @@ class FactoryRef(Record):
 
 
 class TrainManifest(Record):
-    """What DPO did. `valid_share` is measured on fresh samples of the new factory; below the guard the update is skipped."""
+    """What DPO did. `step_share` of the update was kept (1, ½, ¼ or 0) so that `valid_share` of fresh samples are valid."""
 
     factory: FactoryRef
-    skipped: bool
+    step_share: float
     valid_share: float
     losses: tuple[float, ...]
     reward_margins: tuple[float, ...]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -76,6 +78,18 @@ def train_factory(
         trained.save_pretrained(out)
         tokenizer.save_pretrained(out)
     return Training([float(e["loss"]) for e in steps], [float(e["rewards/margins"]) for e in steps])
+
+
+def shorten_update(before: str, after: str, share: float, out: str) -> None:
+    """Save `before + share · (after − before)` in `out`: the update, shortened (our choice). Runs in a worker."""
+    from safetensors.torch import load_file, save_file
+
+    old = {name: tensor for path in Path(before).glob("*.safetensors") for name, tensor in load_file(path).items()}
+    shutil.copytree(after, out)
+    for path in Path(out).glob("*.safetensors"):
+        new = load_file(path)
+        mixed = {name: old[name].float().lerp(tensor.float(), share) for name, tensor in new.items()}
+        save_file(mixed, path, metadata={"format": "pt"})
 
 
 def _lora(rank: int) -> Any:

@@ -1,12 +1,13 @@
-"""Stage: DPO trains the factory; the validity guard decides whether the update is kept."""
+"""Stage: DPO trains the factory; the validity guard decides how much of the update is kept."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.preference.dpo import train_factory
+from selfdev_core.preference.dpo import shorten_update, train_factory
 from selfdev_core.records import Cost, FactoryRef, TrainManifest
 from selfdev_core.stages.generate import generate
 from selfdev_core.stages.jobs import Program, TrainJob, ValidateJob, key_of
@@ -14,10 +15,11 @@ from selfdev_core.stages.validate import validate
 from selfdev_core.workspace import Workspace
 
 NAME, VERSION = "train", 1
+STEP_SHARES = (1.0, 0.5, 0.25)
 
 
 def train(job: TrainJob, workspace: Workspace) -> TrainManifest:
-    """The next factory (or the same one when the guard refused the update), its checkpoint in the store."""
+    """The next factory (or the same one when the guard refused every step), its checkpoint in the store."""
     key = key_of(NAME, VERSION, job)
     known = workspace.remembered("trained", key, TrainManifest)
     if known is not None and workspace.holds(known.factory.sha256):
@@ -42,20 +44,37 @@ def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
         worker=0,
     )
     workspace.progress.advance()
-    sha256 = Checkpoint(out).sha256()
-    workspace.store.add_checkpoint(out, sha256)
+    factory, share, valid = _longest_valid_step(job, out, workspace)
     shutil.rmtree(out, ignore_errors=True)
-    factory = FactoryRef(sha256=sha256, parent=job.factory.sha256)
-    valid = _valid_share(job, factory, workspace)
-    skipped = valid < job.settings.min_valid_share
     return TrainManifest(
-        factory=job.factory if skipped else factory,
-        skipped=skipped,
+        factory=factory,
+        step_share=share,
         valid_share=valid,
         losses=tuple(training.losses),
         reward_margins=tuple(training.reward_margins),
         cost=Cost(seconds=time.monotonic() - began, programs=job.guard.count),
     )
+
+
+def _longest_valid_step(job: TrainJob, trained: Path, workspace: Workspace) -> tuple[FactoryRef, float, float]:
+    """The validity guard: the whole update, or half or a quarter of it, or none; the first whose samples are valid enough.
+
+    Returns the factory, the share of the update that it took and the share of its fresh samples that are valid.
+    """
+    before = str(workspace.folder(job.factory.sha256))
+    valid = 0.0
+    for share in STEP_SHARES:
+        folder = trained if share == 1.0 else trained.with_name(f"{trained.name}-{share:g}")
+        if share != 1.0:
+            shutil.rmtree(folder, ignore_errors=True)
+            workspace.pool.call(shorten_update, before, str(trained), share, str(folder), worker=0)
+        sha256 = Checkpoint(folder).sha256()
+        workspace.store.add_checkpoint(folder, sha256)
+        factory = FactoryRef(sha256=sha256, parent=job.factory.sha256)
+        valid = _valid_share(job, factory, workspace)
+        if valid >= job.settings.min_valid_share:
+            return factory, share, valid
+    return job.factory, 0.0, valid
 
 
 def _valid_share(job: TrainJob, factory: FactoryRef, workspace: Workspace) -> float:
