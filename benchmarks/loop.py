@@ -1,6 +1,6 @@
 """The whole loop: time and memory of the demo, what the factory learned over campaign seeds, what Prefect costs.
 
-    make bench-loop            five campaign seeds, each in an empty home; about 40 minutes on two cores
+    make bench-loop            five campaign seeds, each in an empty home; about 25 minutes on two cores
     SEEDS=0,1 make bench-loop  fewer
 
 Per seed: `selfdev demo` in an empty home (timed, peak memory), the same command again (timed; nothing may be computed),
@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.measure import conditions, measure, write_results
 from selfdev_core.result import CampaignResult, Interval
 
-PAIRED = 3
+PAIRED = 1
 SELFDEV = [sys.executable, "-m", "flows.cli"]
 
 
