@@ -43,7 +43,7 @@ def measure(command: list[str], home: Path, log: Path) -> Measured:
 
 
 def _watch(pid: int, home: Path, peak: list[float], stop: threading.Event) -> None:
-    while not stop.wait(0.5):
+    while not stop.wait(2.0):
         roots = [pid]
         with suppress(OSError, ValueError, KeyError):
             roots.append(int(json.loads((home / "prefect" / "server.json").read_text())["pid"]))

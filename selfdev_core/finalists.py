@@ -122,7 +122,9 @@ def run_finalists(
     if top["untrained"]:
         rivals["best untrained"] = max((p.algorithm_id for p in top["untrained"]), key=standing)
     test = open_test_split(plan.config, winner, workspace)
-    contestants = list(dict.fromkeys((winner, *rivals.values())))  # in order: the jobs must be the same in every process
+    contestants = list(
+        dict.fromkeys((winner, *rivals.values()))
+    )  # in order: the jobs must be the same in every process
     sources = {k: Program(algorithm_id=k, source=rows[k].source) for k in contestants if rows[k].source}
     asked = tuple(model for model in plain if model.name in contestants)
     tested = scorer.score("test", list(sources.values()), asked, test)

@@ -46,9 +46,7 @@ class BuildOutcome(BaseModel):
     seconds: float
 
 
-def build_family(
-    name: str, out: Path, seed: int, progress: Progress, recipe: Recipe | None = None
-) -> BuildOutcome:
+def build_family(name: str, out: Path, seed: int, progress: Progress, recipe: Recipe | None = None) -> BuildOutcome:
     """Train and measure one family; `out` is written, whole, only if every gate passes.
 
     Args:

@@ -22,7 +22,5 @@ def equation(rng: random.Random) -> tuple[str, str]:
             return f"2*{right}=", str(2 * right)
         left, right = rng.randint(2, 9), rng.randint(2, 9)
         return f"{left}*{right}=", str(left * right)
-    divisor, result = (
-        (2, rng.randint(2, 20)) if rng.random() < 0.35 else (rng.randint(2, 9), rng.randint(2, 9))
-    )
+    divisor, result = (2, rng.randint(2, 20)) if rng.random() < 0.35 else (rng.randint(2, 9), rng.randint(2, 9))
     return f"{divisor * result}/{divisor}=", str(result)

@@ -32,9 +32,7 @@ class Measurements(NamedTuple):
     record: dict[str, float]
 
 
-def measure_seed(
-    seed: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: str, number: int
-) -> Measurements:
+def measure_seed(seed: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: str, number: int) -> Measurements:
     """Drills, word problems and sampled programs of the seed alone (`number` is the build's training seed)."""
     hot, warm = (sample_programs(seed, tokenizer, 128, temperature, number) for temperature in (1.2, 1.0))
     judged = questions(family, "validation", _VALIDATION_QUESTIONS)
@@ -72,9 +70,7 @@ def measure_merging(
         with applied(seed, delta) as merged:
             return statistics.fmean(greedy_right(merged, tokenizer, judged))
 
-    alone = {
-        name: statistics.fmean(greedy_right(expert, tokenizer, judged)) for name, expert in experts.items()
-    }
+    alone = {name: statistics.fmean(greedy_right(expert, tokenizer, judged)) for name, expert in experts.items()}
     start = statistics.fmean(greedy_right(seed, tokenizer, judged))
     progress(0.15)
     uniform = max(_UNIFORM, key=lambda c: searched(_uniform(vectors, c)))
@@ -86,8 +82,7 @@ def measure_merging(
     scores = [
         0.0 if delta is None else searched(delta)
         for delta in (
-            run_program(source, vectors)
-            for source in sample_programs(seed, tokenizer, _PROGRAMS, 1.0, number + 1)
+            run_program(source, vectors) for source in sample_programs(seed, tokenizer, _PROGRAMS, 1.0, number + 1)
         )
     ]
     progress(1.0)
@@ -104,10 +99,7 @@ def measure_merging(
             **{f"{name} task vector norm": value for name, value in norms.items()},
             "best uniform coefficient": uniform,
             "best uniform accuracy": best_uniform,
-            **{
-                f"{name} coefficient of the best pair": value
-                for name, value in zip(experts, pair, strict=True)
-            },
+            **{f"{name} coefficient of the best pair": value for name, value in zip(experts, pair, strict=True)},
             "best pair accuracy": best_pair,
             "headroom of unequal coefficients": best_pair - best_uniform,
             "best sampled program (search)": max(scores),

@@ -53,9 +53,7 @@ def task_vectors(seed: LlamaForCausalLM, experts: Mapping[str, LlamaForCausalLM]
 def weighted(vectors: TaskVectors, coefficients: Mapping[str, float]) -> Delta:
     """The weighted sum of the experts' task vectors (task arithmetic when all coefficients are equal)."""
     return {
-        parameter: sum(
-            (coefficients[name] * tau for name, tau in taus.items()), start=0 * next(iter(taus.values()))
-        )
+        parameter: sum((coefficients[name] * tau for name, tau in taus.items()), start=0 * next(iter(taus.values())))
         for parameter, taus in vectors.by_parameter.items()
     }
 
@@ -100,9 +98,7 @@ def run_program(source: str, vectors: TaskVectors, time_limit: float = _TIME_LIM
     flat = torch.frombuffer(bytearray(raw), dtype=torch.float32)
     shapes = {parameter: next(iter(taus.values())).shape for parameter, taus in vectors.by_parameter.items()}
     parts = torch.split(flat, [shape.numel() for shape in shapes.values()])
-    return {
-        parameter: part.view(shape) for (parameter, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    return {parameter: part.view(shape) for (parameter, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _run_and_send(source: str, vectors: TaskVectors, sender: Connection) -> None:

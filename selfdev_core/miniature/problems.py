@@ -53,9 +53,7 @@ def skills_of(family: str, expert: str | None = None) -> tuple[Skill, ...]:
     if expert is None:
         return tuple(skill for skills in SKILLS[family].values() for skill in skills)
     if expert not in SKILLS[family]:
-        raise ValueError(
-            f"family {family!r} has no expert {expert!r}: expected one of {sorted(SKILLS[family])}"
-        )
+        raise ValueError(f"family {family!r} has no expert {expert!r}: expected one of {sorted(SKILLS[family])}")
     return SKILLS[family][expert]
 
 
@@ -93,9 +91,7 @@ def questions(family: str, split: Split, count: int, seed: int = 0) -> list[Ques
     return found
 
 
-def _unseen(
-    skills: Sequence[Skill], index: int, split: Split, rng: random.Random, seen: set[str]
-) -> Question:
+def _unseen(skills: Sequence[Skill], index: int, split: Split, rng: random.Random, seen: set[str]) -> Question:
     skill = skills[index % len(skills)]
     for _ in range(_DRAWS_PER_QUESTION):
         question = draw(skill, split, rng)

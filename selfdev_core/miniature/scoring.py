@@ -90,6 +90,4 @@ def greedy_right(
             eos_token_id=tokenizer.eos_token_id,
         )
     texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [
-        text.partition("####")[2].strip() == one.answer for text, one in zip(texts, questions, strict=True)
-    ]
+    return [text.partition("####")[2].strip() == one.answer for text, one in zip(texts, questions, strict=True)]

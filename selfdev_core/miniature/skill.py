@@ -31,12 +31,7 @@ def solve(steps: tuple[Step, ...], numbers: dict[str, int]) -> tuple[str, int]:
     lines: list[str] = []
     result = 0
     for left, operator, right in steps:
-        a, b = (
-            result if term == "_" else numbers[term] if term in numbers else int(term)
-            for term in (left, right)
-        )
-        result = (
-            a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a // b
-        )
+        a, b = (result if term == "_" else numbers[term] if term in numbers else int(term) for term in (left, right))
+        result = a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a // b
         lines.append(f"{a}{operator}{b}={result}")
     return "\n".join([*lines, f"#### {result}"]), result

@@ -39,15 +39,11 @@ def train(
     """
     import torch
 
-    chosen = {
-        name: weight for name, weight in model.named_parameters() if scope == "all" or f".{scope}." in name
-    }
+    chosen = {name: weight for name, weight in model.named_parameters() if scope == "all" or f".{scope}." in name}
     model.requires_grad_(False)
     for weight in chosen.values():
         weight.requires_grad_(True)
-    matrices = [
-        weight for name, weight in chosen.items() if muon and weight.dim() == 2 and "embed" not in name
-    ]
+    matrices = [weight for name, weight in chosen.items() if muon and weight.dim() == 2 and "embed" not in name]
     others = [weight for weight in chosen.values() if not any(weight is matrix for matrix in matrices)]
     spectral = Muon(matrices)
     adam = torch.optim.AdamW(others, betas=_BETAS, weight_decay=0.0, fused=True) if others else None

@@ -18,8 +18,7 @@ TINY = RECIPES["arithmetic"].model_copy(
         "base_steps": 2,
         "code_steps": 2,
         "experts": {
-            name: expert.model_copy(update={"steps": 1})
-            for name, expert in RECIPES["arithmetic"].experts.items()
+            name: expert.model_copy(update={"steps": 1}) for name, expert in RECIPES["arithmetic"].experts.items()
         },
     }
 )

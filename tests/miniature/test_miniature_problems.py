@@ -20,9 +20,7 @@ COUNTS: dict[Split, int] = {"train": 4000, "search": 600, "validation": 800, "te
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_wording_stands_in_two_splits(family: str) -> None:
-    wordings = {
-        split: {skeleton(q.question) for q in questions(family, split, n)} for split, n in COUNTS.items()
-    }
+    wordings = {split: {skeleton(q.question) for q in questions(family, split, n)} for split, n in COUNTS.items()}
     for split, own in wordings.items():
         for other in set(wordings) - {split}:
             assert not own & wordings[other]
@@ -30,9 +28,7 @@ def test_no_wording_stands_in_two_splits(family: str) -> None:
 
 
 def test_families_share_no_wording() -> None:
-    first, second = (
-        {skeleton(q.question) for s in COUNTS for q in questions(f, s, COUNTS[s])} for f in FAMILIES
-    )
+    first, second = ({skeleton(q.question) for s in COUNTS for q in questions(f, s, COUNTS[s])} for f in FAMILIES)
     assert not first & second
 
 
@@ -99,8 +95,6 @@ def test_wrong_requests_say_what_is_wrong() -> None:
 
 def test_a_skeleton_forgets_numbers_and_names_only() -> None:
     assert (
-        skeleton("Tom has 14 apples, Mia's 3.")
-        == skeleton("Eva has 2 apples, Ben's 30.")
-        == "@ has # apples, @'s #."
+        skeleton("Tom has 14 apples, Mia's 3.") == skeleton("Eva has 2 apples, Ben's 30.") == "@ has # apples, @'s #."
     )
     assert skeleton("Tom has 14 apples.") != skeleton("Tom has 14 plums.")

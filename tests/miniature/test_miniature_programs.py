@@ -69,8 +69,7 @@ def test_questions_and_answers_are_short_in_tokens(family: str) -> None:
         prompt, answer = f"Q: {one.question}\nA:", f" {one.solution}"
         assert tokenizer.decode(tokenizer(prompt + answer)["input_ids"]) == prompt + answer
         assert (
-            tokenizer(prompt)["input_ids"] + tokenizer(answer)["input_ids"]
-            == tokenizer(prompt + answer)["input_ids"]
+            tokenizer(prompt)["input_ids"] + tokenizer(answer)["input_ids"] == tokenizer(prompt + answer)["input_ids"]
         )
         assert len(tokenizer(prompt)["input_ids"]) <= 60
         assert len(tokenizer(answer)["input_ids"]) <= 44

@@ -47,12 +47,7 @@ def test_members_are_ordinary_checkpoints_with_one_tokenizer(family: str) -> Non
         assert (folder / "generation_config.json").exists()
         tokenizers.add((folder / "tokenizer.json").read_text())
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        assert (
-            tokenizer.eos_token_id
-            == config["eos_token_id"]
-            != tokenizer.pad_token_id
-            == config["pad_token_id"]
-        )
+        assert tokenizer.eos_token_id == config["eos_token_id"] != tokenizer.pad_token_id == config["pad_token_id"]
         assert tokenizer.padding_side == "left"
     assert len(tokenizers) == 1
 
@@ -78,9 +73,7 @@ def test_the_card_is_true(family: str) -> None:
         right = greedy_right(model, tokenizer, asked)
         return sum(right) / len(right)
 
-    assert drill_exam(tokenizer, 200, 1).accuracy(seed) == pytest.approx(
-        gates["drill accuracy"], abs=TOLERANCE
-    )
+    assert drill_exam(tokenizer, 200, 1).accuracy(seed) == pytest.approx(gates["drill accuracy"], abs=TOLERANCE)
     assert accuracy(seed) == pytest.approx(gates["seed accuracy"], abs=TOLERANCE)
     alone = {"alpha": accuracy(alpha), "beta": accuracy(beta)}
     for name, value in alone.items():
