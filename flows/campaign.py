@@ -7,8 +7,9 @@ from collections.abc import Callable
 from prefect import flow
 
 from flows.iteration import iteration
-from selfdev_core.assemble import assemble, now, save_result
+from selfdev_core.assemble import assemble, load_result, now, save_result
 from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import run_finalists
 from selfdev_core.iteration import IterationRecord, IterationSpec, read_iteration
 from selfdev_core.prepare import Prepared, prepare
@@ -38,6 +39,8 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
     arms: dict[Arm, list[IterationRecord]] = {"trained": [], "untrained": []}
     keys: dict[Arm, list[str]] = {"trained": [], "untrained": []}
 
+    keep = _is_finished(plan.config)  # a rerun of a finished campaign does not put a partial result in its place
+
     def sample(arm: Arm, number: int, train: bool) -> None:
         done = arms[arm]
         factory = done[-1].factory if done else FactoryRef(sha256=plan.models.seed.sha256)
@@ -46,7 +49,8 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
         )
         keys[arm].append(iterate(spec))
         done.append(read_iteration(keys[arm][-1], workspace))
-        save_result(assemble(plan, arms["trained"], arms["untrained"], None, started_at, workspace.store))
+        if not keep:
+            save_result(assemble(plan, arms["trained"], arms["untrained"], None, started_at, workspace.store))
 
     rounds = plan.config.factory.iterations
     for number in range(1, rounds + 1):
@@ -65,6 +69,15 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
     save_result(result)
     workspace.progress.advance()
     return result
+
+
+def _is_finished(config: CampaignConfig) -> bool:
+    """Whether a finished result of this very configuration is there."""
+    try:
+        result = load_result(config.name)
+    except ConfigError:
+        return False
+    return result.finished and result.config == config.model_dump(mode="json")
 
 
 def _evaluated(rounds: list[IterationRecord]) -> int:

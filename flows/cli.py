@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from selfdev_core.errors import SelfdevError
 
@@ -214,12 +215,16 @@ def main() -> None:
     """Entry point: errors for the reader end with status 2, Ctrl-C with 130."""
     try:
         app()
-    except SelfdevError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red] {error}", highlight=False, markup=True, soft_wrap=True)
+    except (SelfdevError, OSError) as error:
+        Console(stderr=True).print(
+            f"[bold red]error[/bold red] {escape(str(error))}", highlight=False, markup=True, soft_wrap=True
+        )
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        os._exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C: everything is stored and stopped; do not wait for threads
+            sys.stdout.flush()
+            os._exit(130)
+        raise
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from selfdev_core.config import CampaignConfig
@@ -67,7 +68,7 @@ class LiveProgress:
             self._best = max(self._best, score)
 
     def note(self, text: str) -> None:
-        self._console.print(f"[yellow]note[/yellow] {text}", highlight=False)
+        self._console.print(f"[yellow]note[/yellow] {escape(text)}", highlight=False)
 
     def _place(self, name: str) -> tuple[float, float]:
         """(share of the campaign done when this stage begins, share that it takes)."""

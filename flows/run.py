@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from flows.display import LiveProgress
 from flows.server import use_server
@@ -31,15 +32,18 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
         with LiveProgress(config, status, console) as progress:
             workspace.progress = progress
             from flows.campaign import campaign
+            from tasks.executor import threads
 
-            campaign(config)
+            campaign.with_options(task_runner=threads(config.resources.workers))(config)
     except KeyboardInterrupt:
         console.print(
-            f"\n[bold]Stopped.[/bold] Finished work is kept. Go on with:  {shlex.join(resume)}", highlight=False
+            f"\n[bold]Stopped.[/bold] Finished work is kept. Go on with:  {escape(shlex.join(resume))}", highlight=False
         )
         raise
     except SelfdevError:
-        console.print(f"Finished work is kept. When this is mended, go on with:  {shlex.join(resume)}", highlight=False)
+        console.print(
+            f"Finished work is kept. When this is mended, go on with:  {escape(shlex.join(resume))}", highlight=False
+        )
         raise
     finally:
         close_workspaces(ready.settings)

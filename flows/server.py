@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,12 @@ def use_server(store: Path) -> str:
     if "PREFECT_API_URL" not in os.environ:
         server = running_server() or start_server()
         os.environ["PREFECT_API_URL"] = server.url
+    else:
+        url = os.environ["PREFECT_API_URL"]
+        try:
+            httpx.get(f"{url}/health", timeout=10.0).raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise SelfdevError(f"PREFECT_API_URL {url}: no server answers ({error}); start it or unset it") from None
     return os.environ["PREFECT_API_URL"].removesuffix("/api")
 
 
@@ -96,6 +103,15 @@ def start_server() -> Server:
             start_new_session=True,
             cwd=home,
         )
+    try:
+        return _wait_until_healthy(process, url, log)
+    except BaseException:  # Ctrl-C too: a server that nobody knows of must not stay behind
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> Server:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -105,7 +121,6 @@ def start_server() -> Server:
                 return server
         except httpx.HTTPError:
             time.sleep(0.2)
-    process.kill()
     raise SelfdevError(f"the local Prefect server did not start; its messages are in {log}")
 
 

@@ -43,6 +43,8 @@ class ModelsConfig(Section):
             raise ValueError("give either family, or seed and experts; not both")
         if not self.family and (self.seed is None or not self.experts):
             raise ValueError("give a family (arithmetic, transfer), or a seed folder and at least one expert folder")
+        if "seed" in self.experts:
+            raise ValueError("experts: 'seed' is the seed model's own name; give this expert another")
         return self
 
 
@@ -185,7 +187,9 @@ class CampaignConfig(Section):
     """One campaign, whole."""
 
     name: Name = Field(description="Lower-case name; results are found under it.")
-    seed: int = Field(0, ge=0, description="Seed of everything random. Same seed, same machine: same campaign.")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Seed of everything random. Same seed, same machine: same campaign."
+    )
     models: ModelsConfig
     questions: QuestionsConfig
     factory: FactoryConfig = FactoryConfig()

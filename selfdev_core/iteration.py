@@ -225,7 +225,7 @@ def _generate_job(spec: IterationSpec, factory: FactoryRef, start: int, count: i
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
-        seed=spec.plan.config.seed * 1_000_003 + iteration * 10_007,
+        seed=(spec.plan.config.seed * 1_000_003 + iteration * 10_007) % 2**62,
     )
 
 
@@ -240,7 +240,7 @@ def _learn(
 ) -> tuple[int, str, TrainManifest | None]:
     """Pairs, then DPO: (number of pairs, a note, what training did or None when there was nothing to learn from)."""
     config = spec.plan.config
-    seed = config.seed * 1_000_003 + spec.iteration
+    seed = (config.seed * 1_000_003 + spec.iteration) % 2**32
     job = PairsJob(settings=config.preference, prompt=spec.plan.prompt, rounds=rounds, seed=seed)
     workspace.progress.stage(_label(spec, "pairs"), 1)
     (made,) = executor.map(PAIRS, [job])

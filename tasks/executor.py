@@ -39,8 +39,12 @@ class TaskExecutor:
         self._settings = settings
 
     def map(self, stage: Stage[J, M], jobs: Sequence[J]) -> list[M]:
-        futures = [self._submit(TASKS[stage.name], job) for job in jobs]
-        return [self._manifest(stage, job, future) for job, future in zip(jobs, futures, strict=True)]
+        try:
+            futures = [self._submit(TASKS[stage.name], job) for job in jobs]
+            return [self._manifest(stage, job, future) for job, future in zip(jobs, futures, strict=True)]
+        except KeyboardInterrupt:
+            workspace_of(self._settings).pool.close()  # running work ends now, before Prefect waits for its threads
+            raise
 
     def _submit(self, task: Task[..., Any], job: J) -> Any:
         return task.submit(job=job, settings=self._settings)

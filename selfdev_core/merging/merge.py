@@ -6,6 +6,7 @@ Every program is applied to the original seed; a merged model never becomes the 
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope
         base = seed.tensor(name).float()
         vectors[name] = {label: model.tensor(name).float() - base for label, model in experts.items()}
     step = max(1, -(-len(names) // MAX_PROBES))
+    while math.gcd(step, max(1, len(names) // max(1, seed.blocks))) > 1:
+        step += 1  # a step that divides a block's parameters would probe one kind of matrix only
     probes = {
         name: {label: _slice(tensor) for label, tensor in by_expert.items()}
         for name, by_expert in list(vectors.items())[::step]

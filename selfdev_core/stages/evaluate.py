@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from selfdev_core.errors import StoreError
+from selfdev_core.errors import EngineError, StoreError
 from selfdev_core.evaluation.engine import answer
 from selfdev_core.evaluation.grading import GRADER_VERSION, grade
 from selfdev_core.evaluation.questions import QuestionBlock
@@ -18,7 +18,7 @@ from selfdev_core.stages.jobs import EvaluateJob, Program
 from selfdev_core.stages.merge import merge_to_scratch, scratch_file
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "evaluate", 1
+NAME, VERSION = "evaluate", 1_000 * GRADER_VERSION + 1
 
 
 def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
@@ -63,7 +63,12 @@ def _scorecard(
         if program is not None:
             weights = scratch_file(program, job.models, workspace)
             if not weights.is_file():
-                merge_to_scratch(program, job.models, job.limits, workspace)
+                again = merge_to_scratch(program, job.models, job.limits, workspace).verdict
+                if not again.accepted:
+                    raise EngineError(
+                        f"program {subject} merged before but now fails ({again.reason}, {again.detail}); raise "
+                        "sandbox.seconds or lower resources.workers, and run the same command again"
+                    )
         try:
             return _answer(subject, job, block, workspace, folder or workspace.folder(job.models.seed.sha256), weights)
         finally:

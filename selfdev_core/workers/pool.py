@@ -38,6 +38,7 @@ class WorkerPool:
         self._workers: list[ProcessPoolExecutor | None] = [None] * count
         self._free = set(range(count))
         self._changed = threading.Condition()
+        self._closed = False
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -52,6 +53,8 @@ class WorkerPool:
         """
         index = self._take(worker)
         try:
+            if self._closed:
+                raise EngineError("the campaign was stopped")
             for attempt in (1, 2):
                 executor = self._workers[index] or self._start(index)
                 try:
@@ -59,6 +62,8 @@ class WorkerPool:
                 except BrokenProcessPool:
                     self._workers[index] = None
                     executor.shutdown(wait=False, cancel_futures=True)
+                    if self._closed:
+                        raise EngineError("the campaign was stopped") from None
                     if attempt == 2:
                         raise EngineError(
                             f"a worker process died twice in {function.__name__} (out of memory?); finished work is kept, "
@@ -72,6 +77,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End every worker, at once if it is busy; work in progress is lost, finished results are not."""
+        self._closed = True
         for index, executor in enumerate(self._workers):
             if executor is not None:
                 if index not in self._free:
