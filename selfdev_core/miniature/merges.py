@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selfdev_core.algorithm.contract import Layer
+
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM
@@ -19,14 +21,6 @@ if TYPE_CHECKING:
 Delta = dict[str, "torch.Tensor"]
 
 _TIME_LIMIT = 10.0
-
-
-class Layer(NamedTuple):
-    """What a program is told about the parameter: its layer's depth index, the number of layers, its name."""
-
-    index: int  # type: ignore[assignment]
-    count: int  # type: ignore[assignment]
-    name: str
 
 
 class TaskVectors(NamedTuple):
