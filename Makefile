@@ -6,9 +6,9 @@ INSTALLED := $(VENV)/.installed
 export SELFDEV_HOME ?= $(CURDIR)/.selfdev
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all lint bench bench-loop bench-families clean help
+.PHONY: demo test test-all lint bench bench-loop bench-families bench-sandbox clean help
 help:
-	@echo "make demo | test | test-all | lint | bench | bench-loop | bench-families | clean"
+	@echo "make demo | test | test-all | lint | bench | bench-loop | bench-families | bench-sandbox | clean"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("selfdev needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -37,6 +37,9 @@ bench-loop: $(INSTALLED)
 
 bench-families: $(INSTALLED)
 	$(BIN)/python -m benchmarks.families
+
+bench-sandbox: $(INSTALLED)
+	$(BIN)/python -m benchmarks.sandbox
 
 clean:
 	-$(BIN)/selfdev server stop

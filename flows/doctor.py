@@ -21,11 +21,30 @@ _GB = 1e9
 
 
 def print_doctor(console: Console) -> None:
-    """A table of checks: machine, libraries, store, sandbox, server, miniature families."""
+    """A table of checks (machine, libraries, store, sandbox, server, miniature families) and one of the jail's layers."""
     table = Table("check", "", "found")
     for name, good, found in _checks():
         table.add_row(name, "[green]ok[/green]" if good else "[red]missing[/red]", found)
     console.print(table)
+    _print_layers(console)
+
+
+def _print_layers(console: Console) -> None:
+    """What stands between a program and this machine: each layer tried here and now (SECURITY.md explains the levels)."""
+    from selfdev_core.sandbox import layers
+
+    try:
+        found = layers.protection()
+    except SelfdevError:
+        return  # the row "sandbox" has said why
+    table = Table("layer", "", "keeps out", "levels")
+    for layer in found.layers:
+        state = "[red]missing[/red]" if layer.fault else "[green]in force[/green]"
+        table.add_row(layer.name, state, layer.keeps_out, ", ".join(layer.levels))
+    console.print(table)
+    for layer in found.layers:
+        if layer.fault:
+            console.print(f"{layer.name}: {layer.fault}\n  to get it: {layer.mend}", highlight=False, markup=False)
 
 
 def _checks() -> list[tuple[str, bool, str]]:
@@ -58,12 +77,13 @@ def _gpu() -> tuple[str, bool, str]:
 
 
 def _sandbox() -> tuple[str, bool, str]:
-    """Runs a harmless program and one that must be stopped."""
+    """Runs a harmless program and one that must be stopped, at the best level of this machine."""
     import tempfile
     from pathlib import Path
 
     import torch
 
+    from selfdev_core.sandbox import layers
     from selfdev_core.sandbox.bundle import write_bundle
     from selfdev_core.sandbox.client import Sandbox
 
@@ -72,13 +92,14 @@ def _sandbox() -> tuple[str, bool, str]:
         vectors = {"probe": {"one": torch.ones(3, 2)}}
         bundle = write_bundle(Path(folder) / "probe.safetensors", vectors, ("one",), 1)
         try:
-            with Sandbox({"probe": bundle}, 2.0, 4.0) as sandbox:
+            level = layers.grant(None)
+            with Sandbox({"probe": bundle}, 2.0, 4.0, level=level) as sandbox:
                 fine = sandbox.run(head + "return model_dict['one'] * 2", "probe").reason
                 endless = sandbox.run(head + "while True: pass", "probe").reason
         except SelfdevError as error:
             return ("sandbox", False, str(error))
     good = (fine, endless) == ("accepted", "time-limit")
-    return ("sandbox", good, "process boundary, time and memory limits; no system-call filter (see SECURITY.md)")
+    return ("sandbox", good, f"level {level}, of {' > '.join(layers.LEVELS)} (see SECURITY.md)")
 
 
 def _server() -> tuple[str, bool, str]:

@@ -16,6 +16,7 @@ from selfdev_core.prepare import selfdev_home
 from selfdev_core.records import Scorecard
 from selfdev_core.report.answer import answer
 from selfdev_core.result import CampaignResult, Contender
+from selfdev_core.sandbox.flags import MEANING
 
 _ALIVE_SECONDS = 60.0
 
@@ -69,6 +70,8 @@ def print_program(result: CampaignResult, row: Contender, console: Console) -> N
                     highlight=False,
                     markup=False,
                 )
+                for flag in c.verdict.flags:
+                    console.print(f"    note {flag}: {MEANING[flag]}", highlight=False, markup=False)
     console.print(Syntax(row.source, "python", theme="ansi_dark", word_wrap=True))
 
 

@@ -12,8 +12,9 @@ from selfdev_core.errors import ConfigError, SelfdevError
 from selfdev_core.merging.checkpoints import Checkpoint, check_fit, save_merged
 from selfdev_core.merging.merge import merge, write_bundles
 from selfdev_core.prepare import model_folders
-from selfdev_core.records import Scope
+from selfdev_core.records import Level, Scope
 from selfdev_core.result import CampaignResult, Contender
+from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.validate import validate
 
@@ -43,12 +44,19 @@ def find_program(result: CampaignResult, wanted: str) -> Contender:
 
 
 def apply_program(
-    source: str, seed: Path, experts: dict[str, Path], scope: Scope, out: Path, seconds: float, memory_gb: float
+    source: str,
+    seed: Path,
+    experts: dict[str, Path],
+    scope: Scope,
+    out: Path,
+    seconds: float,
+    memory_gb: float,
+    least_level: Level | None = None,
 ) -> str:
     """Merge with a program and save a normal Hugging Face folder; returns the digest of the merged weights.
 
     Raises: CheckpointError when the models do not fit or `out` exists; SelfdevError naming the verdict when the program
-    fails on these models.
+    fails on these models; SandboxError when the machine gives less than `least_level`.
     """
     base = Checkpoint(seed)
     others = {name: Checkpoint(folder) for name, folder in experts.items()}
@@ -56,7 +64,7 @@ def apply_program(
     name = algorithm_id(source)
     with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
         bundles = write_bundles(base, others, scope, Path(scratch))
-        with Sandbox(bundles, seconds, memory_gb) as sandbox:
+        with Sandbox(bundles, seconds, memory_gb, level=layers.grant(least_level)) as sandbox:
             verdict = validate(name, source, sandbox)
             if verdict.accepted:
                 record, tensors = merge(name, source, base, sandbox)
@@ -78,7 +86,7 @@ def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
     config = CampaignConfig.model_validate(result.config)
     seed, experts = model_folders(config)
     weights = apply_program(
-        row.source, seed, experts, config.models.scope, out / "model", config.sandbox.seconds, config.sandbox.memory_gb
+        row.source, seed, experts, config.models.scope, out / "model", **config.sandbox.model_dump()
     )
     (out / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
     (out / "README.md").write_text(_card(result, row, weights), encoding="utf-8")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from selfdev_core.errors import ConfigError
-from selfdev_core.records import Scope
+from selfdev_core.records import Level, Scope
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 ExpertName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$")]
@@ -105,10 +105,15 @@ class FactoryConfig(Section):
 
 
 class SandboxConfig(Section):
-    """Limits on one run of one program."""
+    """Limits on one run of one program, and how well it must be locked in."""
 
     seconds: float = Field(10.0, gt=0.0, le=86400.0, description="Wall-clock limit of one run, seconds.")
     memory_gb: float = Field(4.0, ge=1.0, description="Address-space limit of one run, GiB.")
+    least_level: Level | None = Field(
+        None,
+        description="The machine's best level is used; a campaign refuses to start below this one: strict, standard or "
+        "process (see SECURITY.md). By default standard on Linux, process elsewhere.",
+    )
 
 
 class PreferenceConfig(Section):

@@ -13,6 +13,7 @@ from selfdev_core.evaluation.questions import load_questions, store_questions
 from selfdev_core.iteration import CampaignPlan
 from selfdev_core.merging.checkpoints import Checkpoint, check_fit
 from selfdev_core.records import ModelRef, ModelSet, QuestionSet, Scope
+from selfdev_core.sandbox import layers
 from selfdev_core.workspace import Workspace, WorkspaceSettings, workspace_of
 
 
@@ -37,8 +38,10 @@ class Models(NamedTuple):
 def prepare(config: CampaignConfig) -> Prepared:
     """Check models, questions, prompt and store, and resolve them to content.
 
-    Raises: ConfigError, CheckpointError or StoreError naming the field or file and what to do about it.
+    Raises: ConfigError, CheckpointError or StoreError naming the field or file and what to do about it; SandboxError when
+    this machine cannot lock programs in as well as `sandbox.least_level` asks.
     """
+    layers.grant(config.sandbox.least_level)
     seed, experts = model_folders(config)
     models = check_models(seed, experts, config.models.scope)
     blocks = {split: load_questions(config.questions, split) for split in ("search", "validation", "test")}
@@ -52,7 +55,12 @@ def prepare(config: CampaignConfig) -> Prepared:
                     "another makes every score worthless: remove it from one of them"
                 )
     folder = config.store or selfdev_home() / "store"
-    settings = WorkspaceSettings(store=str(folder), models=models.folders, workers=config.resources.workers)
+    settings = WorkspaceSettings(
+        store=str(folder),
+        models=models.folders,
+        workers=config.resources.workers,
+        least_level=config.sandbox.least_level,
+    )
     store = workspace_of(settings).store
     plan = CampaignPlan(
         config=config,

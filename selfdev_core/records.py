@@ -16,6 +16,7 @@ Split = Literal["search", "validation", "test"]
 Scope = Literal["mlp", "all"]
 OutcomeKind = Literal["right", "wrong", "unparsable"]
 Arm = Literal["trained", "untrained"]
+Level = Literal["strict", "standard", "process"]
 
 Reason = Literal[
     "accepted",
@@ -33,7 +34,9 @@ Reason = Literal[
     "wrong-dtype",
     "not-finite",
     "mutated-inputs",
+    "not-deterministic",
 ]
+Flag = Literal["returns-input", "ignores-inputs", "large-constants", "memorised-by-name"]
 
 
 def canonical_json(value: Any) -> str:
@@ -115,12 +118,16 @@ class GenerateManifest(Record):
 
 
 class Verdict(Record):
-    """Accepted, or one named reason. `fingerprint` groups programs that compute the same function on the probes."""
+    """Accepted, or one named reason. `fingerprint` groups programs that compute the same function on the probes.
+
+    `flags` are notes on an accepted program that may not be what is looked for; they change nothing.
+    """
 
     algorithm_id: str
     reason: Reason
     detail: str = ""
     fingerprint: str = ""
+    flags: tuple[Flag, ...] = ()
 
     @property
     def accepted(self) -> bool:

@@ -20,7 +20,8 @@ from selfdev_core.errors import CheckpointError, CorruptRecord
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import write_bundles
 from selfdev_core.progress import Progress, Silent
-from selfdev_core.records import ModelSet, Record
+from selfdev_core.records import Level, ModelSet, Record
+from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.store.artifacts import ArtifactStore
 from selfdev_core.workers.pool import WorkerPool
@@ -39,6 +40,7 @@ class WorkspaceSettings(Record):
     store: str
     models: dict[str, str] = Field(description="Checkpoint sha256 → folder.")
     workers: int
+    least_level: Level | None = None
 
 
 class Workspace:
@@ -91,16 +93,20 @@ class Workspace:
         return intact
 
     def sandbox(self, models: ModelSet, limits: Limits) -> Sandbox:
-        """The warm sandbox that holds the task vectors of a model set."""
+        """The warm sandbox that holds the task vectors of a model set.
+
+        Raises: SandboxError when this machine gives less than the least level of the settings.
+        """
         key = models.digest + limits.digest
         with self._lock:
             if key not in self._sandboxes:
+                level = layers.grant(self.settings.least_level)
                 folder = self.scratch / f"bundles-{models.digest[:16]}"
                 folder.mkdir(exist_ok=True)
                 seed = Checkpoint(self.folder(models.seed.sha256))
                 experts = {ref.name: Checkpoint(self.folder(ref.sha256)) for ref in models.experts}
                 bundles = write_bundles(seed, experts, models.scope, folder)
-                self._sandboxes[key] = Sandbox(bundles, limits.seconds, limits.memory_gb)
+                self._sandboxes[key] = Sandbox(bundles, limits.seconds, limits.memory_gb, level=level)
             return self._sandboxes[key]
 
     def remembered(self, kind: str, key: str, model: type[R]) -> R | None:

@@ -117,9 +117,8 @@ def test_the_command_line_loads_no_heavy_library() -> None:
     assert done.stdout.split() == []
 
 
-def test_programs_are_executed_in_the_sandbox_and_in_the_miniatures_own_build_only() -> None:
-    # The build measures a miniature's programs in a forked child; it is no part of a campaign (see its first lines).
-    allowed = {"selfdev_core/sandbox/child.py", "selfdev_core/miniature/merges.py"}
+def test_programs_are_executed_in_the_sandbox_only() -> None:
+    allowed = {"selfdev_core/sandbox/child.py"}
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""

@@ -6,13 +6,12 @@ that misses a gate is not shipped; the next seed is tried.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from selfdev_core.miniature.merges import TaskVectors, run_program
+from selfdev_core.miniature.merges import TaskVectors, program_runner
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -63,9 +62,10 @@ def judge(measured: Mapping[str, float]) -> tuple[Gate, ...]:
     )
 
 
-def program_is_valid(source: str) -> bool:
-    """Does the program fulfil the contract on small probe tensors?"""
-    return run_program(source, _probe()) is not None
+def valid_programs(sources: Iterable[str]) -> list[bool]:
+    """Which programs fulfil the contract on small probe tensors?"""
+    with program_runner(_probe()) as run:
+        return [run(source) is not None for source in sources]
 
 
 def sample_programs(
@@ -92,7 +92,6 @@ def sample_programs(
     return list(tokenizer.batch_decode(output, skip_special_tokens=True))
 
 
-@cache
 def _probe() -> TaskVectors:
     import torch
 

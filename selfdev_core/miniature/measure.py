@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfdev_core.miniature.gates import program_is_valid, sample_programs
-from selfdev_core.miniature.merges import Delta, TaskVectors, applied, run_program, task_vectors, weighted
+from selfdev_core.miniature.gates import sample_programs, valid_programs
+from selfdev_core.miniature.merges import Delta, TaskVectors, applied, program_runner, task_vectors, weighted
 from selfdev_core.miniature.problems import questions
 from selfdev_core.miniature.scoring import drill_exam, greedy_right, problem_exam
 
@@ -40,8 +40,8 @@ def measure_seed(seed: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fam
         {
             "drill accuracy": drill_exam(tokenizer, _DRILLS, number).accuracy(seed),
             "seed accuracy": statistics.fmean(greedy_right(seed, tokenizer, judged)),
-            "valid programs at 1.0": statistics.fmean(map(program_is_valid, warm)),
-            "valid programs at 1.2": statistics.fmean(map(program_is_valid, hot)),
+            "valid programs at 1.0": statistics.fmean(valid_programs(warm)),
+            "valid programs at 1.2": statistics.fmean(valid_programs(hot)),
             "distinct programs": len(set(warm[:64])) / 64,
         },
         {"tokens per program": statistics.fmean(len(tokenizer(source)["input_ids"]) for source in warm)},
@@ -79,12 +79,9 @@ def measure_merging(
     progress(0.75)
     best_uniform = validated(_uniform(vectors, uniform))
     best_pair = validated(_unequal(vectors, pair))
-    scores = [
-        0.0 if delta is None else searched(delta)
-        for delta in (
-            run_program(source, vectors) for source in sample_programs(seed, tokenizer, _PROGRAMS, 1.0, number + 1)
-        )
-    ]
+    with program_runner(vectors) as run:
+        deltas = map(run, sample_programs(seed, tokenizer, _PROGRAMS, 1.0, number + 1))
+        scores = [0.0 if delta is None else searched(delta) for delta in deltas]
     progress(1.0)
     norms = {name: _norm(vectors, name) for name in experts}
     return Measurements(

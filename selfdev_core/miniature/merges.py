@@ -1,18 +1,16 @@
-"""Merging for the build's own measurements: task vectors, uniform and per-expert sums, and candidate programs.
-
-Candidate programs run in a forked child that holds tensors only and is killed after a time limit. This keeps a
-hanging or crashing program from stopping a build; it is no defence against hostile code (see `selfdev_core.sandbox`).
-"""
+"""Merging for the build's own measurements: task vectors, uniform and per-expert sums, and candidate programs."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from selfdev_core.algorithm.contract import Layer
+from selfdev_core.sandbox import layers
+from selfdev_core.sandbox.bundle import write_bundle
+from selfdev_core.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 Delta = dict[str, "torch.Tensor"]
 
-_TIME_LIMIT = 10.0
+_SECONDS, _MEMORY_GB = 10.0, 4.0
 
 
 class TaskVectors(NamedTuple):
@@ -70,64 +68,18 @@ def applied(model: LlamaForCausalLM, delta: Delta) -> Iterator[LlamaForCausalLM]
                 weight.copy_(before[name])
 
 
-def run_program(source: str, vectors: TaskVectors, time_limit: float = _TIME_LIMIT) -> Delta | None:
-    """What a candidate program makes of the task vectors, or None when it breaks the contract or the time limit."""
-    import torch
+@contextmanager
+def program_runner(vectors: TaskVectors) -> Iterator[Callable[[str], Delta | None]]:
+    """Inside, a function that says what a candidate program makes of the task vectors: None when it gets no verdict
+    "accepted". Programs run in the sandbox, at the best level of this machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
+        experts = tuple(next(iter(vectors.by_parameter.values())))
+        bundle = write_bundle(Path(folder) / "vectors.safetensors", vectors.by_parameter, experts, vectors.layers)
+        with Sandbox({"vectors": bundle}, _SECONDS, _MEMORY_GB, level=layers.grant(None)) as sandbox:
 
-    fork = multiprocessing.get_context("fork")
-    receiver, sender = fork.Pipe(duplex=False)
-    child = fork.Process(target=_run_and_send, args=(source, vectors, sender), daemon=True)
-    child.start()
-    sender.close()
-    try:
-        raw = receiver.recv_bytes() if receiver.poll(time_limit) else b""
-    except EOFError:
-        raw = b""
-    finally:
-        receiver.close()
-        child.kill()
-        child.join()
-    if not raw:
-        return None
-    flat = torch.frombuffer(bytearray(raw), dtype=torch.float32)
-    shapes = {parameter: next(iter(taus.values())).shape for parameter, taus in vectors.by_parameter.items()}
-    parts = torch.split(flat, [shape.numel() for shape in shapes.values()])
-    return {parameter: part.view(shape) for (parameter, shape), part in zip(shapes.items(), parts, strict=True)}
+            def run(source: str) -> Delta | None:
+                done = sandbox.run(source, "vectors")
+                return done.tensors if done.reason == "accepted" else None
 
-
-def _run_and_send(source: str, vectors: TaskVectors, sender: Connection) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    try:
-        namespace: dict[str, Any] = {}
-        exec(compile(source, "<candidate>", "exec"), namespace)
-        results = [
-            _checked(namespace["merge_models"], taus, _layer(parameter, vectors.layers))
-            for parameter, taus in vectors.by_parameter.items()
-        ]
-        sender.send_bytes(torch.cat([result.flatten() for result in results]).numpy().tobytes())
-    except Exception:  # any failure of a candidate means the same: no result
-        pass
-    finally:
-        sender.close()
-
-
-def _checked(merge: Any, taus: dict[str, torch.Tensor], layer: Layer) -> torch.Tensor:
-    import torch
-
-    given = {name: tau.clone() for name, tau in taus.items()}
-    result = merge(given, "cpu", layer)
-    if not isinstance(result, torch.Tensor) or not result.is_floating_point():
-        raise TypeError("the result is no float tensor")
-    if any(not torch.equal(given[name], tau) for name, tau in taus.items()):
-        raise ValueError("an input was changed in place")
-    if result.shape != next(iter(taus.values())).shape or not bool(torch.isfinite(result).all()):
-        raise ValueError("the result has another shape, or is not finite")
-    return result.to(torch.float32)
-
-
-def _layer(parameter: str, count: int) -> Layer:
-    depth = next((int(part) for part in parameter.split(".") if part.isdigit()), 0)
-    return Layer(depth, count, parameter)
+            yield run

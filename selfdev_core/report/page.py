@@ -56,6 +56,8 @@ def render_report(result: CampaignResult) -> str:
         rounds=rounds,
         items=progress.ordered(result),
         reasons=progress.reasons(result),
+        notes=progress.notes(result),
+        winner_notes=progress.notes_on(result, winner.subject) if winner else [],
         chart_scores=Markup(charts.distributions(result)),
         chart_best=Markup(charts.best_so_far(result)),
         chart_valid=Markup(charts.shares(result, "valid")),

@@ -7,6 +7,7 @@ from typing import NamedTuple, get_args
 
 from selfdev_core.records import Arm, Reason
 from selfdev_core.result import CampaignResult, Interval, IterationResult
+from selfdev_core.sandbox.flags import MEANING
 from selfdev_core.statistics.intervals import mean_difference
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -90,3 +91,27 @@ def reasons(result: CampaignResult) -> list[ReasonRow]:
     names = known + sorted({name for item in items for name in item.reasons} - set(known) - {"accepted"})
     made = [ReasonRow(name, tuple(item.reasons.get(name, 0) for item in items)) for name in names]
     return sorted((row for row in made if sum(row.counts)), key=lambda row: -sum(row.counts))
+
+
+class NoteRow(NamedTuple):
+    """How many distinct accepted programs bear a note, and what it says of them."""
+
+    programs: int
+    says: str
+
+
+def notes(result: CampaignResult) -> list[NoteRow]:
+    """The notes on accepted programs, in the order of `flags.MEANING`; those that no program bears left out."""
+    bearers: dict[str, set[str]] = {}
+    for item in result.iterations:
+        for candidate in item.candidates:
+            for flag in candidate.verdict.flags:
+                bearers.setdefault(flag, set()).add(candidate.algorithm_id)
+    return [NoteRow(len(bearers[flag]), says) for flag, says in MEANING.items() if flag in bearers]
+
+
+def notes_on(result: CampaignResult, algorithm_id: str) -> list[str]:
+    """What the notes say of one program."""
+    same = (c for item in result.iterations for c in item.candidates if c.algorithm_id == algorithm_id)
+    found = {flag for candidate in same for flag in candidate.verdict.flags}
+    return [says for flag, says in MEANING.items() if flag in found]

@@ -1,7 +1,9 @@
-"""Runs candidate programs in processes of their own: tensors in, tensors out, named verdicts.
+"""Runs candidate programs in a jail: tensors in, tensors out, named verdicts.
 
-Covered: a warm worker (zygote) with an empty environment forks one child per program; the child has its own session,
-limits on address space, CPU time, file size and open files, no standard streams, and dies after one run; the trusted
-side kills it at a wall-clock deadline and checks name, shape, dtype, size and finiteness of everything it sends.
-Not covered: files, sockets, processes of the same user and system calls are not filtered. See SECURITY.md.
+Covered: a warm worker forks one process per program, which has no environment, no descriptor but its result pipe, no root
+and no capability, limits on memory, CPU time, processes and files, and dies at a wall-clock deadline. At levels `standard`
+and `strict` it also can open no file and no socket and reach no other process; at `strict` there are none to reach. The
+trusted side checks name, shape, dtype, size and finiteness of everything that comes back.
+Not covered: level `process` leaves files, sockets and processes of the same user within reach; time and returned numbers
+are visible; faults of the kernel. SECURITY.md has the table.
 """

@@ -1,31 +1,25 @@
-"""What happens in the forked child: limits go up, the program runs, tensors go out, the process ends.
+"""What happens in a program's own process: the doors shut, the program runs, tensors go out, the process ends.
 
-What the child says of itself (verdicts) is a convenience for honest programs; the trusted side checks every tensor.
+What the process says of itself (verdicts) is a convenience for honest programs; the trusted side checks every tensor.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import os
 import random
-import resource
-import signal
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from selfdev_core.algorithm.contract import ENTRY_POINT, layer_of
+from selfdev_core.algorithm.contract import ENTRY_POINT, Layer, layer_of
 from selfdev_core.sandbox.bundle import Bundle
-from selfdev_core.sandbox.wire import encode, write_all
+from selfdev_core.sandbox.doors import Limits, shut
+from selfdev_core.sandbox.wire import encode, write_all, write_frame
 
 if TYPE_CHECKING:
     import torch
 
     Vectors = dict[str, dict[str, torch.Tensor]]
 
-_PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
@@ -33,74 +27,63 @@ class Failed(Exception):
     """The program broke the contract: (reason, detail)."""
 
 
-def run_and_exit(source: str, bundle: Bundle, vectors: Vectors, result_fd: int, limits: dict[str, Any]) -> NoReturn:
+class Work(NamedTuple):
+    """One program, the task vectors it is given, and what stands in for them: see `client.Given`."""
+
+    source: str
+    bundle: Bundle
+    vectors: Vectors
+    given: str
+    device: str = "cpu"
+
+
+def run_and_exit(work: Work, result_fd: int, limits: Limits, prepared_filter: bytes) -> NoReturn:
     """Run one program over all parameters of a bundle and end the process, whatever happens."""
     try:
-        result_fd = _shut_doors(result_fd, float(limits["seconds"]), int(limits["memory_bytes"]))
-        header = _run(source, bundle, vectors, result_fd)
-        write_all(result_fd, encode(header))
+        shut(result_fd, limits, prepared_filter)
+    except BaseException:
+        os._exit(3)
+    run_to_end(work)
+
+
+def run_to_end(work: Work) -> NoReturn:
+    """Run the program, write its tensors and its end to descriptor 3, and end the process."""
+    try:
+        write_all(3, encode(_run(work)))
     except BaseException:
         os._exit(3)
     os._exit(0)
 
 
-def _shut_doors(result_fd: int, seconds: float, memory_bytes: int) -> int:
-    os.setsid()
-    with suppress(AttributeError):  # (Linux only) a program that kills the worker ends with it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    kept = os.dup2(result_fd, 3) if result_fd != 3 else 3
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-    gc.disable()
-    cpu = int(seconds) + 2
-    memory = memory_bytes + _address_space()
-    for kind, soft, hard in (
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, cpu, cpu + 1),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NOFILE, 64, 64),
-    ):
-        resource.setrlimit(kind, (soft, hard))
-    return kept
-
-
-def _address_space() -> int:
-    """Bytes this process has mapped already: libraries and bundles, which are no fault of the program."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
-
-
-def _run(source: str, bundle: Bundle, vectors: Vectors, result_fd: int) -> dict[str, Any]:
+def _run(work: Work) -> dict[str, Any]:
     import torch
 
     where = "when it is defined"
+    bundle = work.bundle
     try:
-        _seed("")
+        device = torch.device(work.device)
+        _seed("", device.type)
         namespace: dict[str, Any] = {"__name__": "candidate"}
-        exec(compile(source, "candidate.py", "exec"), namespace)
+        exec(compile(work.source, "candidate.py", "exec"), namespace)
         function = namespace[ENTRY_POINT]
         code = function.__code__
         wants_layer = "layer" in code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
-        device = torch.device("cpu")
+        layers = _layers(bundle, work.given) if wants_layer else {}
         with torch.no_grad():
-            for name, originals in vectors.items():
+            for name, originals in work.vectors.items():
                 where = f"on {name}"
-                _seed(name)
+                _seed(name, device.type)
+                if work.given != "real":
+                    originals = {expert: torch.zeros_like(tensor) for expert, tensor in originals.items()}
                 given = {expert: tensor.clone() for expert, tensor in originals.items()}
-                keywords = {"layer": layer_of(name, bundle.blocks)} if wants_layer else {}
+                keywords = {"layer": layers[name]} if wants_layer else {}
                 kept = dict(given)
                 result = function(given, device, **keywords)
                 raw = _checked(result, bundle.shapes[name])
                 if any(not torch.equal(kept[expert], original) for expert, original in originals.items()):
                     raise Failed("mutated-inputs", "changes a tensor of model_dict in place")
                 header = {"name": name, "shape": list(bundle.shapes[name]), "dtype": "float32", "bytes": len(raw)}
-                write_all(result_fd, encode(header))
-                write_all(result_fd, raw)
+                write_frame(3, header, raw)
         return {"end": "accepted", "detail": ""}
     except Failed as failure:
         return {"end": failure.args[0], "detail": f"{failure.args[1]} ({where})"}
@@ -109,24 +92,48 @@ def _run(source: str, bundle: Bundle, vectors: Vectors, result_fd: int) -> dict[
     except MemoryError:
         return {"end": "memory-limit", "detail": where}
     except BaseException as error:
-        text = f"{type(error).__name__}: {str(error)[:200]}"
+        text = _said(error)
         reason = "memory-limit" if any(word in text.lower() for word in _OUT_OF_MEMORY) else "exception"
         return {"end": reason, "detail": f"{text} ({where})"}
 
 
-def _seed(name: str) -> None:
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    except BaseException:  # its text is the program's own code
+        return "an exception that cannot be shown"
+
+
+def _layers(bundle: Bundle, given: str) -> dict[str, Layer]:
+    """The `Layer` of each parameter; with `given` "zeros-renamed", that of the next parameter of the same shape."""
+    told = {name: name for name in bundle.shapes}
+    if given == "zeros-renamed":
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for name, shape in bundle.shapes.items():
+            alike.setdefault(shape, []).append(name)
+        for names in alike.values():
+            told.update(zip(names, names[1:] + names[:1], strict=True))
+    return {name: layer_of(other, bundle.blocks) for name, other in told.items()}
+
+
+def _seed(name: str, device: str) -> None:
     """The same random numbers for the same parameter in every run, from each generator a program can reach."""
     import numpy
     import torch
 
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if device == "cuda":
+        torch.cuda.manual_seed(seed)
     numpy.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 def _checked(result: object, shape: tuple[int, ...]) -> memoryview:
-    """The result as raw float32 bytes. Raises Failed with the reason when it is not what the contract asks for."""
+    """The result as raw float32 bytes. Raises Failed with the reason when it is not what the contract asks for.
+
+    Whether it is finite the trusted side finds out.
+    """
     import torch
 
     if not isinstance(result, torch.Tensor):
@@ -136,6 +143,4 @@ def _checked(result: object, shape: tuple[int, ...]) -> memoryview:
     if tuple(result.shape) != shape:
         raise Failed("wrong-shape", f"returns shape {tuple(result.shape)}, not {shape}")
     plain = result.detach().to(device="cpu", dtype=torch.float32).contiguous()
-    if not bool(torch.isfinite(plain).all()):
-        raise Failed("not-finite", "returns NaN or infinity")
     return memoryview(plain.reshape(-1).numpy().view("B").data)

@@ -1,52 +1,61 @@
-"""The trusted side of the sandbox: starts the warm worker, sends programs, keeps the deadline, checks what comes back."""
+"""The trusted side of the sandbox: starts the warm worker, sends programs, keeps the deadline, checks what comes back.
+
+`Sandbox(bundles, seconds, memory_gb, level="auto")`: `level` is "strict", "standard", "process", or "auto" for the best
+that the machine gives; `sandbox.level` names the granted one. `layers.available()` says what this machine can give.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import Literal
 
-from selfdev_core.errors import SelfdevError
-from selfdev_core.records import Reason
+from selfdev_core.records import Level, Reason
+from selfdev_core.sandbox import layers, start
 from selfdev_core.sandbox.bundle import Bundle
+from selfdev_core.sandbox.layers import SandboxError
+from selfdev_core.sandbox.received import Received, Refused, Run, quota, readable
 from selfdev_core.sandbox.wire import FrameReader, WireError, encode, recv_frame
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["Given", "Run", "Sandbox", "SandboxError"]
 
-_REASONS = frozenset(get_args(Reason))
+# What a program is given: the bundle's task vectors; zeros in their place; zeros, and each parameter under the name of
+# another one of its shape. The last two serve the checks in `flags.py`.
+Given = Literal["real", "zeros", "zeros-renamed"]
+
 _START_SECONDS = 120.0
-_GRACE_SECONDS = 5.0
-
-
-class SandboxError(SelfdevError):
-    """The warm worker could not be started or died. No program's fault."""
-
-
-class Run(NamedTuple):
-    """What one run gave: `reason` "accepted" with one float32 tensor per parameter, or a named reason and no tensors."""
-
-    reason: Reason
-    detail: str
-    tensors: dict[str, torch.Tensor]
+_GRACE_SECONDS = 0.4
+_PIPE_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 
 
 class Sandbox:
-    """One warm worker over named bundles. Thread-safe: several threads may run programs at once."""
+    """One warm worker over named bundles. Thread-safe: several threads may run programs at once.
 
-    def __init__(self, bundles: dict[str, Bundle], seconds: float, memory_gb: float) -> None:
+    Raises: SandboxError when the machine gives no level at all; a level that is asked for and not to be had shows at the
+    first run.
+    """
+
+    def __init__(
+        self,
+        bundles: dict[str, Bundle],
+        seconds: float,
+        memory_gb: float,
+        *,
+        level: Level | Literal["auto"] = "auto",
+    ) -> None:
         self.bundles = bundles
         self.seconds = seconds
         self.memory_bytes = int(memory_gb * 2**30)
+        self.level: Level = layers.grant("process") if level == "auto" else level
         self._jobs = count(1)
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
@@ -63,25 +72,26 @@ class Sandbox:
         with self._lock:
             self._stop()
 
-    def run(self, source: str, bundle: str) -> Run:
+    def run(self, source: str, bundle: str, given: Given = "real") -> Run:
         """Run one program over every parameter of the named bundle.
 
         Raises: SandboxError when the worker cannot be (re)started.
         """
-        outcome = self._run_once(source, bundle)
+        outcome = self._run_once(source, bundle, given)
         if outcome is None:
             # Perhaps another program killed the worker. Alone in a worker of its own, this one shows who it was.
-            with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30) as alone:
-                outcome = alone._run_once(source, bundle)
+            with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30, level=self.level) as alone:
+                outcome = alone._run_once(source, bundle, given)
         return outcome or Run("crashed", "the sandbox worker dies when this program runs", {})
 
-    def _run_once(self, source: str, bundle: str) -> Run | None:
+    def _run_once(self, source: str, bundle: str, given: Given) -> Run | None:
         """None when the worker died under the program."""
         result_read, result_write = os.pipe()
         status_read, status_write = os.pipe()
         try:
             try:
-                job, worker = self._send(source, bundle, result_write, status_write)
+                _widen(result_read)
+                job, worker = self._send(source, bundle, given, result_write, status_write)
             finally:
                 os.close(result_write)
                 os.close(status_write)
@@ -91,7 +101,7 @@ class Sandbox:
             os.close(status_read)
 
     def _send(
-        self, source: str, bundle: str, result_fd: int, status_fd: int
+        self, source: str, bundle: str, given: Given, result_fd: int, status_fd: int
     ) -> tuple[int, subprocess.Popen[bytes] | None]:
         """The job's number and the worker that has it."""
         text = source.encode("utf-8", "surrogatepass")
@@ -99,8 +109,10 @@ class Sandbox:
         frame = {
             "job": job,
             "bundle": bundle,
+            "given": given,
             "source_bytes": len(text),
-            "limits": {"seconds": self.seconds, "memory_bytes": self.memory_bytes},
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
         }
         with self._lock:
             for attempt in (1, 2):
@@ -134,27 +146,29 @@ class Sandbox:
         self, job: int, worker: subprocess.Popen[bytes] | None, bundle: Bundle, result_fd: int, status_fd: int
     ) -> Run | None:
         """Read frames until both pipes are at their end; kill at the deadline or at the first malformed frame."""
-        expected = sum(4 * _numel(shape) + 4096 for shape in bundle.shapes.values()) + 65536
-        reader = FrameReader(expected)
-        received = _Received(bundle)
+        reader = FrameReader(quota(bundle))
+        received = Received(bundle)
         status = bytearray()
+        piece = memoryview(bytearray(_PIECE_BYTES))
         deadline = time.monotonic() + self.seconds
         open_fds = {result_fd, status_fd}
         events = select.poll()
         for fd in open_fds:
             events.register(fd, select.POLLIN)
         fault: tuple[Reason, str] | None = None
+        give_up = deadline + _GRACE_SECONDS
         while open_fds:
-            left = deadline - time.monotonic()
-            if left <= 0 and fault is None:
+            now = time.monotonic()
+            if now >= deadline and fault is None:
                 fault = ("time-limit", f"runs longer than {self.seconds:g} s")
+                give_up = now + _GRACE_SECONDS
                 self._kill(job)
-            if left < -_GRACE_SECONDS:
+            if now >= give_up:
                 self._abandon(worker)
                 break
-            ready = events.poll(max(left, 0.0) * 1000 if fault is None else 1000)
-            for fd, _ in ready:
-                data = os.read(fd, 1 << 20)
+            until = deadline if fault is None else give_up
+            for fd, _ in events.poll(max(0.0, until - now) * 1000 + 1):
+                data = piece[: os.readv(fd, [piece])]
                 if not data:
                     open_fds.discard(fd)
                     events.unregister(fd)
@@ -165,12 +179,11 @@ class Sandbox:
                         for header, body in reader.feed(data):
                             received.take(header, body)
                     except WireError as error:
-                        fault = ("no-result", str(error))
+                        fault = (error.reason if isinstance(error, Refused) else "no-result", str(error))
+                        give_up = time.monotonic() + _GRACE_SECONDS
                         self._kill(job)
-            if status_fd not in open_fds and ready == []:
-                break
         if fault is not None:
-            return Run(fault[0], _readable(fault[1]), {})
+            return Run(fault[0], readable(fault[1]), {})
         return received.outcome(json.loads(status[4:])["exit"]) if status else received.accepted()
 
     def _started(self) -> socket.socket:
@@ -179,11 +192,11 @@ class Sandbox:
         self._stop()
         ours, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", "selfdev_core.sandbox.zygote", str(theirs.fileno())],
+            start.command("selfdev_core.sandbox.zygote", f"{theirs.fileno()}, {self.level!r}"),
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
+            env=start.ENVIRONMENT,
             cwd="/",
             start_new_session=True,
         )
@@ -191,11 +204,15 @@ class Sandbox:
         ours.settimeout(_START_SECONDS)
         try:
             ours.sendall(encode({"bundles": {name: str(Path(b.path).resolve()) for name, b in self.bundles.items()}}))
-            recv_frame(ours)
-        except (OSError, EOFError) as error:
+            answer = recv_frame(ours)
+        except (OSError, EOFError, WireError) as error:
+            answer = {"fault": str(error)}
+        if "fault" in answer:
+            ours.close()
             self._process.kill()
             self._process.wait()
-            raise SandboxError(f"the sandbox worker did not start: {error}") from error
+            self._process = None
+            raise SandboxError(f"the sandbox worker did not start at level {self.level}: {answer['fault']}")
         ours.settimeout(None)
         self._control = ours
         return ours
@@ -213,65 +230,10 @@ class Sandbox:
             self._process = None
 
 
-class _Received:
-    """Checks each frame against the bundle: the right parameter, in order, with the right shape, dtype and size."""
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a megabyte where the system allows it: fewer turns between program and trusted side."""
+    if sys.platform == "linux":
+        import fcntl
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._waiting = list(bundle.shapes.items())[::-1]
-        self._tensors: dict[str, torch.Tensor] = {}
-        self._end: tuple[Reason, str] | None = None
-
-    def take(self, header: dict[str, Any], body: bytearray) -> None:
-        import torch
-
-        if self._end is not None:
-            raise WireError("sends on after its end")
-        if "end" in header:
-            reason, detail = header["end"], header.get("detail")
-            if not isinstance(reason, str) or reason not in _REASONS or not isinstance(detail, str):
-                raise WireError("ends without a proper verdict")
-            if reason == "accepted" and self._waiting:
-                raise WireError("ends before its last tensor")
-            self._end = (cast("Reason", reason), _readable(detail))
-            return
-        if not self._waiting:
-            raise WireError("sends more tensors than asked for")
-        name, shape = self._waiting.pop()
-        expected = {"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * _numel(shape)}
-        if header != expected:
-            raise WireError(f"sends {str(header)[:120]} where {name} was due")
-        tensor = torch.frombuffer(body, dtype=torch.float32).reshape(shape)
-        if not bool(torch.isfinite(tensor).all()):
-            self._end = ("not-finite", f"returns NaN or infinity (on {name})")
-            return
-        self._tensors[name] = tensor
-
-    def accepted(self) -> Run | None:
-        """The result if it is complete and accepted."""
-        return Run("accepted", "", self._tensors) if self._end is not None and self._end[0] == "accepted" else None
-
-    def outcome(self, exit_code: int) -> Run:
-        """The verdict of a program whose process has ended (negative code: killed by that signal)."""
-        if (done := self.accepted()) is not None:
-            return done
-        if self._end is not None:
-            return Run(*self._end, {})
-        if exit_code == -signal.SIGXCPU:
-            return Run("time-limit", "uses too much CPU time", {})
-        if exit_code == -signal.SIGXFSZ:
-            return Run("exception", "writes to a file", {})
-        if exit_code < 0:
-            return Run("crashed", f"its process died of signal {-exit_code}", {})
-        return Run("exited", f"its process ended with status {exit_code} before a result", {})
-
-
-def _readable(detail: str) -> str:
-    """Text that any record can hold: short, and without lone surrogates."""
-    return detail[:400].encode("utf-8", "replace").decode()
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

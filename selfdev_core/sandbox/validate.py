@@ -1,4 +1,4 @@
-"""Validation of one program: what its text says, then a run on the probes. One verdict, one named reason."""
+"""Validation of one program: what its text says, then runs on the probes. One verdict, one named reason, some notes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from selfdev_core.algorithm.contract import check_source
 from selfdev_core.records import Verdict
 from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.flags import flags_of, same
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,14 @@ def validate(algorithm_id: str, source: str, sandbox: Sandbox) -> Verdict:
     run = sandbox.run(source, "probes")
     if run.reason != "accepted":
         return Verdict(algorithm_id=algorithm_id, reason=run.reason, detail=run.detail)
-    return Verdict(algorithm_id=algorithm_id, reason="accepted", fingerprint=fingerprint(run.tensors))
+    again = sandbox.run(source, "probes")
+    if again.reason != "accepted":
+        return Verdict(algorithm_id=algorithm_id, reason=again.reason, detail=again.detail)
+    if not same(run.tensors, again.tensors):
+        detail = "two runs on the same tensors with the same seeds differ"
+        return Verdict(algorithm_id=algorithm_id, reason="not-deterministic", detail=detail)
+    flags = flags_of(source, run.tensors, sandbox)
+    return Verdict(algorithm_id=algorithm_id, reason="accepted", fingerprint=fingerprint(run.tensors), flags=flags)
 
 
 def fingerprint(tensors: dict[str, torch.Tensor]) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_HEADER = 8192
 _LENGTH = struct.Struct(">I")
@@ -31,6 +31,14 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def write_frame(fd: int, header: dict[str, Any], body: memoryview) -> None:
+    """Header and body with one call where the pipe takes them: the reader wakes once."""
+    head = encode(header)
+    sent = os.writev(fd, [head, body]) - len(head)
+    write_all(fd, head[len(head) + sent :] if sent < 0 else b"")
+    write_all(fd, body[max(0, sent) :])
+
+
 def recv_exactly(sock: socket.socket, size: int) -> bytes:
     """Raises EOFError when the other side is gone."""
     parts = bytearray()
@@ -46,9 +54,19 @@ def recv_frame(sock: socket.socket, limit: int = 1 << 24) -> dict[str, Any]:
     (size,) = _LENGTH.unpack(recv_exactly(sock, _LENGTH.size))
     if size > limit:
         raise WireError(f"control frame of {size} bytes")
-    frame = json.loads(recv_exactly(sock, size))
+    try:
+        frame = json.loads(recv_exactly(sock, size))
+    except (ValueError, RecursionError):
+        raise WireError("control frame is not JSON") from None
     if not isinstance(frame, dict):
         raise WireError("control frame is not an object")
+    return frame
+
+
+def read_frame(file: BinaryIO) -> dict[str, Any]:
+    """One control frame from a file of the trusted side."""
+    (size,) = _LENGTH.unpack(file.read(_LENGTH.size))
+    frame: dict[str, Any] = json.loads(file.read(size))
     return frame
 
 
@@ -59,7 +77,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._left = limit
 
-    def feed(self, data: bytes) -> list[tuple[dict[str, Any], bytearray]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[dict[str, Any], bytearray]]:
         self._left -= len(data)
         if self._left < 0:
             raise WireError("sends more than the expected tensors hold")

@@ -1,22 +1,26 @@
-"""The warm worker. Imports torch and maps the bundles once, then forks one child per program.
+"""The warm worker. Loads torch and maps the bundles once, closes the doors of its level, then forks one child per program.
 
-Started by `client.Sandbox` as `python -P -s -m selfdev_core.sandbox.zygote FD` with an environment of its own. It is trusted
-code, but its memory is what every program inherits, so it holds nothing but task vectors.
+Started by `client.Sandbox` with an environment of its own. It is trusted code, but its memory is what every program
+inherits, so it holds nothing but task vectors. What it closes (namespaces, root folder, Landlock, privileges) is closed
+for every program at no cost per program; the rest (`doors.shut`) each child closes behind itself.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import selectors
 import signal
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from selfdev_core.sandbox import doors, pages, probe
 from selfdev_core.sandbox.bundle import Bundle, read_bundle
-from selfdev_core.sandbox.child import run_and_exit
+from selfdev_core.sandbox.child import Work, run_and_exit
+from selfdev_core.sandbox.warm import load_libraries, warm_up
 from selfdev_core.sandbox.wire import encode, recv_exactly, recv_frame, write_all
 
 if TYPE_CHECKING:
@@ -25,110 +29,123 @@ if TYPE_CHECKING:
     Vectors = dict[str, dict[str, torch.Tensor]]
 
 
-def main(control_fd: int) -> None:
-    import numpy  # noqa: F401  (programs may import it: once here instead of once per program)
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
+def main(control_fd: int, level: str) -> None:
     control = socket.socket(fileno=control_fd)
     hello = recv_frame(control)
-    bundles = {name: read_bundle(Path(path)) for name, path in hello["bundles"].items()}
-    _warm_up()
-    control.sendall(encode({"ready": os.getpid()}))
-    _serve(control, bundles)
+    try:
+        doors.leave(level)
+        load_libraries()
+        bundles = {name: read_bundle(Path(path)) for name, path in hello["bundles"].items()}
+        warm_up()
+        os.environ.clear()  # thread counts, locale and hash seed have done their work
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        pages.gather()
+        prepared = doors.prepare_filter(level)
+        mapped = _address_space()
+        doors.lock(level)
+        _test_the_doors(level, mapped, prepared)
+    except Exception as error:
+        control.sendall(encode({"fault": f"{type(error).__name__}: {error}"}))
+        return
+    control.sendall(encode({"ready": True}))
+    _Server(control, bundles, mapped, prepared).serve()
 
 
-def _warm_up() -> None:
-    """Do once what torch does lazily on first use, so that no child has to; starts no thread."""
-    import torch
-
-    torch.manual_seed(0)
-    with torch.no_grad():
-        matrix = torch.randn(64, 48)
-        signs = torch.sign(matrix) * torch.where(matrix.abs() > matrix.abs().quantile(0.5), matrix, 0.0).clamp(-1, 1)
-        merged = torch.stack([matrix, signs]).mean(0).norm() * torch.bernoulli(torch.full((64, 48), 0.5))
-        assert torch.equal(merged, merged.clone()) and bool(torch.isfinite(merged).all())
+def _address_space() -> int:
+    """Bytes this process has mapped already: libraries and bundles, which are no fault of a program."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
-def _serve(control: socket.socket, bundles: dict[str, tuple[Bundle, Vectors]]) -> None:
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_read, False)
-    os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    running: dict[int, tuple[int, int]] = {}  # pid → (job number, status fd)
-    with selectors.DefaultSelector() as events:
-        events.register(control, selectors.EVENT_READ)
-        events.register(wake_read, selectors.EVENT_READ)
-        while True:
-            for key, _ in events.select():
-                if key.fileobj is control:
+def _test_the_doors(level: str, mapped: int, prepared: bytes) -> None:
+    """Try to get out of the jail as a program would. Raises OSError when something is not refused."""
+
+    def attempt() -> None:
+        doors.shut(3, doors.Limits(10.0, mapped + (1 << 30)), prepared)
+        (probe.check_jail if prepared else probe.check_single)()
+
+    fault = probe.tried(attempt)
+    if fault:
+        raise OSError(f"level {level} is not in force: {fault}")
+
+
+class _Server:
+    def __init__(
+        self, control: socket.socket, bundles: dict[str, tuple[Bundle, Vectors]], mapped: int, prepared: bytes
+    ) -> None:
+        self.control = control
+        self.bundles = bundles
+        self.mapped = mapped
+        self.prepared = prepared
+        self.running: dict[int, tuple[int, int]] = {}  # pid → (job number, status descriptor)
+
+    def serve(self) -> None:
+        """Until the trusted side closes the connection; then every program ends."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with selectors.DefaultSelector() as events:
+            events.register(self.control, selectors.EVENT_READ)
+            events.register(wake_read, selectors.EVENT_READ)
+            while True:
+                for key, _ in events.select():
+                    if key.fileobj is not self.control:
+                        os.read(wake_read, 4096)
+                        self._reap()
+                        continue
                     try:
-                        _handle(control, bundles, running, (wake_read, wake_write))
+                        self._handle()
                     except (EOFError, ConnectionError):
-                        for pid in running:
+                        for pid in self.running:
                             _kill(pid)
                         return
-                else:
-                    os.read(wake_read, 4096)
-                    _reap(running)
 
+    def _handle(self) -> None:
+        marker, fds, _, _ = socket.recv_fds(self.control, 1, 2)
+        if not marker:
+            raise EOFError
+        frame = recv_frame(self.control)
+        if marker == b"K":
+            for pid, (job, _) in self.running.items():
+                if job == frame["job"]:
+                    _kill(pid)
+            return
+        result_fd, status_fd = fds
+        source = recv_exactly(self.control, int(frame["source_bytes"])).decode("utf-8", "surrogatepass")
+        pid = os.fork()
+        if pid == 0:
+            self._become(frame, source, result_fd)
+        os.close(result_fd)
+        self.running[pid] = (int(frame["job"]), status_fd)
 
-def _handle(
-    control: socket.socket,
-    bundles: dict[str, tuple[Bundle, Vectors]],
-    running: dict[int, tuple[int, int]],
-    own_fds: tuple[int, int],
-) -> None:
-    marker, fds, _, _ = socket.recv_fds(control, 1, 2)
-    if not marker:
-        raise EOFError
-    frame = recv_frame(control)
-    if marker == b"K":
-        for pid, (job, _) in running.items():
-            if job == frame["job"]:
-                _kill(pid)
-        return
-    result_fd, status_fd = fds
-    size = int(frame["source_bytes"])
-    source = recv_exactly(control, size).decode("utf-8", "surrogatepass")
-    pid = os.fork()
-    if pid == 0:
+    def _become(self, frame: dict[str, Any], source: str, result_fd: int) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        bundle, vectors = bundles[frame["bundle"]]
-        run_and_exit(source, bundle, vectors, result_fd, frame["limits"])
-    os.close(result_fd)
-    running[pid] = (int(frame["job"]), status_fd)
+        limits = doors.Limits(float(frame["seconds"]), self.mapped + int(frame["memory_bytes"]))
+        bundle, vectors = self.bundles[frame["bundle"]]
+        run_and_exit(Work(source, bundle, vectors, frame["given"]), result_fd, limits, self.prepared)
 
-
-def _reap(running: dict[int, tuple[int, int]]) -> None:
-    while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        job = running.pop(pid, None)
-        if job is None:
-            continue
-        _kill_group(pid)
-        code = os.waitstatus_to_exitcode(status)
-        with suppress(BrokenPipeError):
-            write_all(job[1], encode({"exit": code}))
-        os.close(job[1])
+    def _reap(self) -> None:
+        while self.running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            job = self.running.pop(pid, None)
+            if job is None:
+                continue
+            with suppress(BrokenPipeError):
+                write_all(job[1], encode({"exit": os.waitstatus_to_exitcode(status)}))
+            os.close(job[1])
 
 
 def _kill(pid: int) -> None:
-    _kill_group(pid)
-    os.kill(pid, signal.SIGKILL)
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from selfdev_core.sandbox.validate import validate as validate_program
 from selfdev_core.stages.jobs import ValidateJob
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "validate", 1_000 * CONTRACT_VERSION + 1
+NAME, VERSION = "validate", 1_000 * CONTRACT_VERSION + 2
 
 
 def validate(job: ValidateJob, workspace: Workspace) -> ValidateManifest:

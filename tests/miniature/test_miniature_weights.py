@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfdev_core.miniature.families import FAMILIES, family_card, family_folder
-from selfdev_core.miniature.gates import program_is_valid, sample_programs
+from selfdev_core.miniature.gates import sample_programs, valid_programs
 from selfdev_core.miniature.merges import applied, task_vectors, weighted
 from selfdev_core.miniature.problems import questions
 from selfdev_core.miniature.scoring import drill_exam, greedy_right
@@ -83,5 +83,5 @@ def test_the_card_is_true(family: str) -> None:
     with applied(seed, weighted(vectors, dict.fromkeys(("alpha", "beta"), coefficient))) as merged:
         assert accuracy(merged) > max(alone.values())
     programs = sample_programs(seed, tokenizer, 64, 1.0, 123)
-    assert sum(map(program_is_valid, programs)) / 64 >= 0.85
+    assert sum(valid_programs(programs)) / 64 >= 0.85
     assert len(set(programs)) / 64 >= 0.8

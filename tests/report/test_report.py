@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from synthetic import SOURCE, iteration, unfinished
 
-from selfdev_core.records import Scorecard
+from selfdev_core.records import Candidate, Scorecard
 from selfdev_core.report import plot_png, render_report
 from selfdev_core.report.progress import course, reasons, top_decile, valid_scores
 from selfdev_core.report.standing import comparisons, rows
@@ -243,6 +243,19 @@ def test_reasons_are_ordered_by_how_common_they_are(finished: CampaignResult) ->
     totals = [sum(row.counts) for row in reasons(finished)]
     assert totals == sorted(totals, reverse=True)
     assert sum(totals) == sum(sum(r.reasons.values()) for r in finished.iterations)
+
+
+def test_notes_on_programs_are_counted_and_stand_beside_the_winner(finished: CampaignResult) -> None:
+    def flagged(candidate: Candidate) -> Candidate:
+        flags = ("returns-input",) if candidate.verdict.accepted else ()
+        return candidate.model_copy(update={"verdict": candidate.verdict.model_copy(update={"flags": flags})})
+
+    assert "Notes on accepted programs" not in render_report(finished)
+    rounds = tuple(r.model_copy(update={"candidates": tuple(map(flagged, r.candidates))}) for r in finished.iterations)
+    page = render_report(finished.model_copy(update={"iterations": rounds}))
+    accepted = {c.algorithm_id for r in finished.iterations for c in r.candidates if c.verdict.accepted}
+    assert f"returns one of its inputs unchanged, for every parameter, {len(accepted)} programs." in page
+    assert ("Note: it returns one of its inputs unchanged" in page) == (finished.winner in accepted)
 
 
 def test_numbers_are_written_by_one_rule() -> None:

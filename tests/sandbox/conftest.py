@@ -32,7 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def sandbox(bundle: Bundle) -> Iterator[Sandbox]:
-    with pytest.MonkeyPatch.context() as environment, Sandbox({"probes": bundle}, 30.0, 1.0) as one:
+    with pytest.MonkeyPatch.context() as environment, Sandbox({"probes": bundle}, 30.0, 1.0) as one:  # the best level
         environment.setenv("SELFDEV_TEST_SECRET", "hunter2")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
         one.run(AVERAGE, "probes")  # the worker starts here, with the secrets in our environment

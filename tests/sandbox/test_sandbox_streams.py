@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdev_core.sandbox.bundle import Bundle
-from selfdev_core.sandbox.client import Run, Sandbox, _Received
+from selfdev_core.sandbox.client import Run, Sandbox
+from selfdev_core.sandbox.received import Received
 from selfdev_core.sandbox.validate import validate
 from selfdev_core.sandbox.wire import FrameReader, WireError
 
@@ -146,7 +147,7 @@ def test_no_sequence_of_frames_breaks_the_contract(
     assert_keeps_the_contract: Check, frames: list[tuple[dict[str, object], bytes]], piece: int
 ) -> None:
     bundle = Bundle(Path("unused"), ("alpha",), {"w": (6, 4)}, 1)
-    received, reader = _Received(bundle), FrameReader(1 << 16)
+    received, reader = Received(bundle), FrameReader(1 << 16)
     stream = b"".join(_frame(header, body) for header, body in frames)
     try:
         for start in range(0, len(stream), piece):

@@ -1,0 +1,151 @@
+"""What the sandbox holds and what it costs, for each level that this machine gives.
+
+    make bench-sandbox                          every level in full; about 25 minutes on two cores
+    SHARE=0.02 LEVELS=strict make bench-sandbox a fiftieth of the runs, one level
+
+Each level: the hostile programs of `tests/security`, the cost of a program on a warm worker beside a fresh interpreter,
+private memory of concurrent programs, deadlines, a long mixed run, harmless programs. `benchmarks/sandbox_cost.py` and
+`benchmarks/sandbox_soak.py` do the measuring.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import conditions, write_results
+from benchmarks.sandbox_cost import memory_per_child, overhead
+from benchmarks.sandbox_soak import soak
+from selfdev_core.config import ControlsConfig
+from selfdev_core.merging.human import human_algorithms
+from selfdev_core.miniature.programs import sample_program
+from selfdev_core.records import Level
+from selfdev_core.sandbox.client import Sandbox
+from tests.security.census import orphans_come_to_us
+from tests.security.examine import LATE, Setting, examine
+from tests.security.harmless import wrongly_refused
+from tests.security.hostile import HOSTILE
+from tests.security.hostile.trees import STALLERS
+from tests.security.jails import setting_for
+from tests.security.levels import LEVELS, claimed
+from tests.security.world import World
+
+DEADLINES, DEADLINE = 200, 0.25
+HARMLESS_PROGRAMS, SOAK_PROGRAMS, TIMED_PROGRAMS = 5000, 10_000, 300
+
+
+def main() -> None:
+    share = float(os.environ.get("SHARE", "1"))
+    wanted = os.environ.get("LEVELS", ",".join(LEVELS)).split(",")
+    levels = [level for level in LEVELS if level in wanted]
+    console = Console()
+    before = conditions() | {"share": share, "user": "root" if os.geteuid() == 0 else "ordinary", "levels": levels}
+    figures: dict[str, object] = {}
+    raw: dict[str, object] = {}
+    with orphans_come_to_us():
+        world = World()
+        try:
+            for level in levels:
+                figures[level], raw[level] = _level(level, world, share, console)
+        finally:
+            world.close()
+    _table(figures, console)
+    console.print(f"wrote {write_results('sandbox', figures, before, raw)}", highlight=False)
+
+
+def _level(level: Level, world: World, share: float, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
+    sandbox, setting = setting_for(level, world)
+
+    def count(full: int, least: int) -> int:
+        return max(least, round(full * share))
+
+    try:
+        console.print(f"{level}: hostile programs", highlight=False)
+        findings, quick = _hostile(level, setting)
+        escapes = {name: found for name, found in findings.items() if any(one[0] != "verdict" for one in found)}
+        console.print(f"{level}: cost", highlight=False)
+        cost = overhead(level, count(TIMED_PROGRAMS, 20), count(10, 3))
+        memory = memory_per_child(level)
+        console.print(f"{level}: deadlines", highlight=False)
+        late = _deadline_misses(setting, count(DEADLINES, len(STALLERS)))
+        console.print(f"{level}: long mixed run", highlight=False)
+        long_run = soak(quick, setting, count(SOAK_PROGRAMS, 200))
+        console.print(f"{level}: harmless programs", highlight=False)
+        refused = _harmless_rejected(sandbox, world, count(HARMLESS_PROGRAMS, 50))
+    finally:
+        sandbox.close()
+    figures = {
+        "escapes": len(escapes),
+        "wrong_verdicts": len(findings) - len(escapes),
+        "hostile_programs": len(claimed(level)),
+        "overhead_ms_median": round(cost.overhead_ms, 2),
+        "ratio_to_fresh_interpreter": round(cost.ratio, 1),
+        "memory_mb_per_child": None if memory is None else round(memory, 2),
+        "deadline_misses": len(late),
+        "soak_programs": long_run.programs,
+        "soak_throughput_ratio": round(long_run.ratio, 3),
+        "soak_leaks": len(long_run.leaks),
+        "harmless_rejected": len(refused),
+    }
+    return figures, {
+        "findings": findings,
+        "cost": cost._asdict(),
+        "late": late,
+        "soak": long_run._asdict(),
+        "refused": refused,
+    }
+
+
+def _hostile(level: Level, setting: Setting) -> tuple[dict[str, list[tuple[str, str]]], list[str]]:
+    """What went wrong, by program; and the names of those that are over quickly, for the long run."""
+    findings: dict[str, list[tuple[str, str]]] = {}
+    quick = []
+    for one in claimed(level):
+        began = time.monotonic()
+        found = examine(one, setting)
+        if time.monotonic() - began < 0.15:
+            quick.append(one.name)
+        if found:
+            findings[one.name] = [(finding.harm, finding.what) for finding in found]
+    return findings, quick
+
+
+def _deadline_misses(setting: Setting, runs: int) -> list[dict[str, Any]]:
+    """Runs after which something of the program was alive half a second past its deadline, or with another verdict."""
+    late = []
+    for _, (name, template) in zip(range(runs), itertools.cycle(STALLERS.items()), strict=False):
+        began = time.monotonic()
+        reason = setting.run(setting.world.source(template), DEADLINE).reason
+        left = setting.census.strangers(patience=began + DEADLINE + LATE - time.monotonic())
+        took = time.monotonic() - began
+        if left or took > DEADLINE + LATE or reason != "time-limit":
+            late.append({"name": name, "reason": reason, "seconds": round(took, 3), "left": len(left)})
+            setting.census.end(left)
+    return late
+
+
+def _harmless_rejected(sandbox: Sandbox, world: World, programs: int) -> list[str]:
+    rng = random.Random(5)
+    sources = [sample_program(rng) for _ in range(programs)]
+    sources += [algorithm.source for algorithm in human_algorithms(ControlsConfig())]
+    return [fault for source in sources if (fault := wrongly_refused(source, sandbox, world))]
+
+
+def _table(figures: dict[str, Any], console: Console) -> None:
+    table = Table("figure", *figures)
+    for name in next(iter(figures.values())):
+        table.add_row(name, *(str(of[name]) for of in figures.values()))
+    console.print(table)
+    console.print(
+        f"{len(HOSTILE)} hostile programs in the suite; each level runs those whose harm it claims to prevent"
+    )
+
+
+if __name__ == "__main__":
+    main()
