@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import Finals
 from selfdev_core.iteration import CampaignPlan, IterationRecord
@@ -122,3 +123,12 @@ def load_result(name: str) -> CampaignResult:
         raise ConfigError(
             f"{path}: is damaged ({str(error).splitlines()[0]}); run the campaign again, it is cached"
         ) from None
+
+
+def is_finished(config: CampaignConfig) -> bool:
+    """Whether a finished result of this very configuration is there."""
+    try:
+        result = load_result(config.name)
+    except ConfigError:
+        return False
+    return result.finished and result.config == config.model_dump(mode="json")

@@ -130,14 +130,13 @@ def _train_seed(
     whole = recipe.base_steps + recipe.code_steps
     solves = 0.0
 
-    def steered(before: int, drills: float, programs: float) -> Callable[[int], Shares]:
+    def steered(before: int, fixed: Shares) -> Callable[[int], Shares]:
         def shares(step: int) -> Mapping[str, float]:
             nonlocal solves
             if step % _STEER_EVERY == 0:
                 solves = exam.accuracy(model)
                 progress("training the seed", _SEED_DONE * (before + step) / whole)
-            problems = 1 - drills - programs if solves < recipe.problem_target else 0.0
-            return {"drill": drills, "program": programs, "problem": problems}
+            return {**fixed, "problem": 1 - sum(fixed.values()) if solves < recipe.problem_target else 0.0}
 
         return shares
 
@@ -147,14 +146,14 @@ def _train_seed(
         steps=recipe.base_steps,
         learning_rate=recipe.learning_rate,
         final=0.3,
-        shares=steered(0, 0.66, 0.14),
+        shares=steered(0, {"drill": 0.46, "chain": 0.20, "program": 0.14}),
     )
     train(
         model,
         reader,
         steps=recipe.code_steps,
         learning_rate=recipe.code_rate,
-        shares=steered(recipe.base_steps, 0.15, 0.80),
+        shares=steered(recipe.base_steps, {"drill": 0.07, "chain": 0.08, "program": 0.80}),
     )
     return model
 
@@ -182,7 +181,7 @@ def _train_experts(
             final=own.final,
             scope=recipe.scope,
             muon=False,
-            shares=_constant({"drill": own.drills, "problem": 1 - own.drills}),
+            shares=_constant({"drill": own.drills / 2, "chain": own.drills / 2, "problem": 1 - own.drills}),
         )
         experts[expert] = rounded(model)
     return experts

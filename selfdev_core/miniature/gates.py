@@ -27,7 +27,7 @@ THRESHOLDS: dict[str, tuple[float, float]] = {
     "weaker expert's gain over the seed": (0.03, 1.0),
     "ratio of task vector norms": (1.5, 20.0),
     "merging gain": (0.05, 1.0),
-    "mean program score": (0.15, 0.50),
+    "mean program score": (0.10, 0.50),
 }
 
 

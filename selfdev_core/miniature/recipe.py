@@ -20,7 +20,7 @@ class Recipe(BaseModel):
     """How a family is trained.
 
     Attributes:
-        base_steps: steps (of 3,072 tokens) that grow arithmetic, some reading of problems and some programs.
+        base_steps: steps (of 3,072 tokens) that grow arithmetic, copying, some reading of problems and some programs.
         code_steps: steps that follow, nearly all programs, which make the seed a usable algorithm factory.
         learning_rate: peak rate of the base; the code steps begin at `code_rate`.
         problem_target: word problems leave the mixture while the seed's accuracy stands above this.
@@ -43,10 +43,10 @@ class Recipe(BaseModel):
 RECIPES = {
     family: Recipe(
         base_steps=400,
-        code_steps=170,
+        code_steps=190,
         learning_rate=8e-3,
         code_rate=2.5e-3,
-        problem_target=0.28,
+        problem_target=0.10,
         scope="mlp",
         experts={
             "alpha": ExpertRecipe(steps=75, learning_rate=1e-3, final=0.1, drills=0.1),
