@@ -33,7 +33,7 @@ def assemble(
 ) -> CampaignResult:
     """The result so far; without `finals` it is marked unfinished."""
     evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
-    openings = read_openings(store, plan.config.name, finals.test).openings if finals and finals.test else ()
+    openings = read_openings(store, plan.config.name).openings
     return CampaignResult(
         name=plan.config.name,
         config=plan.config.model_dump(mode="json"),

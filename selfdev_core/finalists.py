@@ -121,7 +121,7 @@ def run_finalists(
         rivals["best human-designed"] = max((p.algorithm_id for p in best_human), key=standing)
     if top["untrained"]:
         rivals["best untrained"] = max((p.algorithm_id for p in top["untrained"]), key=standing)
-    test = open_test_split(plan.config, winner, workspace)
+    test = open_test_split(plan.config, winner, tuple(rivals.values()), workspace)
     contestants = list(
         dict.fromkeys((winner, *rivals.values()))
     )  # in order: the jobs must be the same in every process
