@@ -36,7 +36,11 @@ def main() -> None:
         for outcome in builders.map(_build, *zip(*jobs, strict=True)):
             outcomes.append(outcome)
             verdict = "passed" if outcome.passed else f"missed {', '.join(outcome.failed)}"
-            console.print(f"{outcome.family} seed {outcome.seed}: {verdict} ({outcome.seconds:.0f} s)", highlight=False)
+            measured = ", ".join(f"{gate.name} {gate.value:.3f}" for gate in outcome.gates)
+            console.print(
+                f"{outcome.family} seed {outcome.seed}: {verdict} ({measured}; {outcome.seconds:.0f} s)",
+                highlight=False,
+            )
     passed = sum(outcome.passed for outcome in outcomes)
     figures = {"family_pass_rate": round(passed / len(outcomes), 3), "passed": passed, "builds": len(outcomes)}
     console.print(f"{passed} of {len(outcomes)} passed; wrote", end=" ")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-_STEER_EVERY, _STEER_QUESTIONS = 25, 128
+_STEER_EVERY, _STEER_QUESTIONS = 10, 128
+_TOP_UP_RATE = 6e-4
 _SEED_DONE, _EXPERTS_DONE = 0.65, 0.88
 
 
@@ -123,7 +124,7 @@ def build_until_passes(
 def _train_seed(
     name: str, seed: int, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: Progress
 ) -> LlamaForCausalLM:
-    """The base on drills with some of everything, then mostly programs; word problems are held at the target."""
+    """The base on drills with some of everything, then mostly programs, then word problems up to the seed's target."""
     model = new_model(tokenizer, seed)
     reader = Reader(tokenizer, skills_of(name), f"{name}/{seed}/seed")
     exam = problem_exam(tokenizer, questions(name, "train", _STEER_QUESTIONS, seed))
@@ -146,7 +147,7 @@ def _train_seed(
         steps=recipe.base_steps,
         learning_rate=recipe.learning_rate,
         final=0.3,
-        shares=steered(0, {"drill": 0.46, "chain": 0.20, "program": 0.14}),
+        shares=steered(0, {"drill": 0.50, "chain": 0.20, "program": 0.20}),
     )
     train(
         model,
@@ -154,6 +155,19 @@ def _train_seed(
         steps=recipe.code_steps,
         learning_rate=recipe.code_rate,
         shares=steered(recipe.base_steps, {"drill": 0.07, "chain": 0.08, "program": 0.80}),
+    )
+
+    def solves_enough(step: int) -> bool:
+        return step % _STEER_EVERY == 0 and exam.accuracy(model) >= recipe.seed_target
+
+    train(
+        model,
+        reader,
+        steps=recipe.top_up_steps,
+        learning_rate=_TOP_UP_RATE,
+        final=1.0,
+        shares=_constant({"chain": 0.10, "program": 0.70, "problem": 0.20}),
+        enough=solves_enough,
     )
     return model
 

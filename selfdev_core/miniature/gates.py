@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # gate -> (least, most); accuracies and shares are fractions, gains differences of accuracies
 THRESHOLDS: dict[str, tuple[float, float]] = {
     "drill accuracy": (0.85, 1.0),
-    "seed accuracy": (0.25, 0.65),
+    "seed accuracy": (0.15, 0.65),
     "valid programs at 1.0": (0.90, 1.0),
     "valid programs at 1.2": (0.80, 1.0),
     "distinct programs": (0.80, 1.0),
