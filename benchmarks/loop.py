@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.measure import conditions, measure, write_results
 from selfdev_core.result import CampaignResult, Interval
 
-PAIRED = 1
+PAIRED = 3
 SELFDEV = [sys.executable, "-m", "flows.cli"]
 
 

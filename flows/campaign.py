@@ -7,9 +7,8 @@ from collections.abc import Callable
 from prefect import flow
 
 from flows.iteration import iteration
-from selfdev_core.assemble import assemble, load_result, now, save_result
+from selfdev_core.assemble import assemble, is_finished, now, save_result
 from selfdev_core.config import CampaignConfig
-from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import run_finalists
 from selfdev_core.iteration import IterationRecord, IterationSpec, read_iteration
 from selfdev_core.prepare import Prepared, prepare
@@ -39,7 +38,7 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
     arms: dict[Arm, list[IterationRecord]] = {"trained": [], "untrained": []}
     keys: dict[Arm, list[str]] = {"trained": [], "untrained": []}
 
-    keep = _is_finished(plan.config)  # a rerun of a finished campaign does not put a partial result in its place
+    keep = is_finished(plan.config)  # a rerun of a finished campaign does not put a partial result in its place
 
     def sample(arm: Arm, number: int, train: bool) -> None:
         done = arms[arm]
@@ -69,15 +68,6 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
     save_result(result)
     workspace.progress.advance()
     return result
-
-
-def _is_finished(config: CampaignConfig) -> bool:
-    """Whether a finished result of this very configuration is there."""
-    try:
-        result = load_result(config.name)
-    except ConfigError:
-        return False
-    return result.finished and result.config == config.model_dump(mode="json")
 
 
 def _evaluated(rounds: list[IterationRecord]) -> int:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from flows.display import LiveProgress
 from flows.server import use_server
-from selfdev_core.assemble import campaign_folder
+from selfdev_core.assemble import campaign_folder, is_finished
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import SelfdevError
 from selfdev_core.prepare import prepare
@@ -24,11 +24,13 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
     `resume` is the command that goes on after an interruption. Raises: SelfdevError; KeyboardInterrupt after a clean stop.
     """
     ready = prepare(config)
-    ui = use_server(Path(ready.settings.store))
-    console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)
     workspace = workspace_of(ready.settings)
     status = campaign_folder(config.name) / "status.json"
     try:
+        if not is_finished(config):
+            workspace.pool.warm()  # while the server starts
+        ui = use_server(Path(ready.settings.store))
+        console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)
         with LiveProgress(config, status, console) as progress:
             workspace.progress = progress
             from flows.campaign import campaign

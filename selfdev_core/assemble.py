@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import Finals
 from selfdev_core.iteration import CampaignPlan, IterationRecord
@@ -32,7 +33,7 @@ def assemble(
 ) -> CampaignResult:
     """The result so far; without `finals` it is marked unfinished."""
     evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
-    openings = read_openings(store, plan.config.name, finals.test).openings if finals and finals.test else ()
+    openings = read_openings(store, plan.config.name).openings
     return CampaignResult(
         name=plan.config.name,
         config=plan.config.model_dump(mode="json"),
@@ -122,3 +123,12 @@ def load_result(name: str) -> CampaignResult:
         raise ConfigError(
             f"{path}: is damaged ({str(error).splitlines()[0]}); run the campaign again, it is cached"
         ) from None
+
+
+def is_finished(config: CampaignConfig) -> bool:
+    """Whether a finished result of this very configuration is there."""
+    try:
+        result = load_result(config.name)
+    except ConfigError:
+        return False
+    return result.finished and result.config == config.model_dump(mode="json")

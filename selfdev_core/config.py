@@ -60,7 +60,7 @@ class QuestionsConfig(Section):
     validation_file: Path | None = Field(None, description="JSONL: re-scores the finalists.")
     test_file: Path | None = Field(None, description="JSONL: opened once, by the winner.")
     search: int = Field(
-        96, ge=1, description="Search questions per candidate (the paper: 100 for GSM8K, 600 for MATH)."
+        64, ge=1, description="Search questions per candidate (the paper: 100 for GSM8K, 600 for MATH)."
     )
     validation: int = Field(256, ge=1, description="Validation questions per finalist.")
     test: int = Field(1000, ge=1, description="Test questions.")
@@ -84,10 +84,14 @@ class TemperatureConfig(Section):
     """Sampling temperature per iteration t = 1, 2, …"""
 
     schedule: Literal["decay", "constant"] = Field(
-        "decay", description="decay: first / (1 + rate·(t−1)), as the paper."
+        "constant",
+        description="constant: always `first`, so that what changes over iterations is the factory. "
+        "decay: first / (1 + rate·(t−1)), as the paper.",
     )
-    first: float = Field(1.2, gt=0.0, le=5.0, description="Temperature of iteration 1 (the paper: 1.2).")
-    rate: float = Field(0.2, ge=0.0, description="Decay constant (the paper: 0.2, giving 1.2, 1.0, 0.857).")
+    first: float = Field(1.0, gt=0.0, le=5.0, description="Temperature of iteration 1 (the paper: 1.2).")
+    rate: float = Field(
+        0.2, ge=0.0, description="Decay constant (the paper: 0.2, giving 1.2, 1.0, 0.857). Only for decay."
+    )
 
 
 class FactoryConfig(Section):
@@ -185,7 +189,7 @@ class ResourcesConfig(Section):
     """How the work is spread. Nothing here changes a result, so nothing here is part of a cache key."""
 
     workers: int = Field(2, ge=1, le=256, description="Processes that hold models; one thread each.")
-    chunk_size: int = Field(8, ge=1, description="Candidates per task run.")
+    chunk_size: int = Field(16, ge=1, description="Candidates per task run, at most.")
 
 
 class CampaignConfig(Section):

@@ -121,7 +121,7 @@ def run_finalists(
         rivals["best human-designed"] = max((p.algorithm_id for p in best_human), key=standing)
     if top["untrained"]:
         rivals["best untrained"] = max((p.algorithm_id for p in top["untrained"]), key=standing)
-    test = open_test_split(plan.config, winner, workspace)
+    test = open_test_split(plan.config, winner, tuple(rivals.values()), workspace)
     contestants = list(
         dict.fromkeys((winner, *rivals.values()))
     )  # in order: the jobs must be the same in every process
@@ -144,7 +144,7 @@ def run_finalists(
 def _runnable(programs: list[Program], plan: CampaignPlan, executor: Executor, workspace: Workspace) -> list[Program]:
     """Human-designed programs that merge these models (all of them, unless a model set is peculiar)."""
     workspace.progress.stage("finalists · merge controls", len(programs))
-    parts = chunks(programs, plan.config.resources.chunk_size)
+    parts = chunks(programs, plan.config.resources.chunk_size, plan.config.resources.workers)
     made = executor.map(MERGE, [MergeJob(models=plan.models, limits=plan.limits, programs=part) for part in parts])
     failed = {m.algorithm_id: m.verdict for manifest in made for m in manifest.merged if not m.verdict.accepted}
     for key, verdict in failed.items():

@@ -85,7 +85,7 @@ class _Scored(NamedTuple):
 
 def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace) -> str:
     """Run one iteration and store its IterationRecord; returns its key. `spec.earlier` are the keys of this arm so far."""
-    size = spec.plan.config.resources.chunk_size
+    resources = spec.plan.config.resources
     earlier = [read_iteration(key, workspace) for key in spec.earlier]
     spent: dict[str, Cost] = {}
 
@@ -100,7 +100,7 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
 
     jobs = [
         ValidateJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-        for chunk in chunks(programs, size)
+        for chunk in chunks(programs, resources.chunk_size, resources.workers)
     ]
     workspace.progress.stage(_label(spec, "validate"), len(programs))
     checked = executor.map(VALIDATE, jobs)
@@ -119,14 +119,14 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         MERGE,
         [
             MergeJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-            for chunk in chunks(list(first.values()), size)
+            for chunk in chunks(list(first.values()), resources.chunk_size, resources.workers)
         ],
     )
     add("merge", *(manifest.cost for manifest in merged))
     failed = {m.algorithm_id: m.verdict for manifest in merged for m in manifest.merged if not m.verdict.accepted}
     chosen = [program for program in first.values() if program.algorithm_id not in failed]
     workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
-    answered = executor.map(EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, size))
+    answered = executor.map(EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, resources.chunk_size))
     add("evaluate", *(manifest.cost for manifest in answered))
     cards = {card.subject: card for manifest in answered for card in manifest.scorecards}
 
@@ -198,7 +198,8 @@ def evaluate_jobs(
             plain=models,
         )
 
-    return [job(chunk, ()) for chunk in chunks(programs, size)] + [job((), (model,)) for model in plain]
+    parts = chunks(programs, size, plan.config.resources.workers)
+    return [job(part, ()) for part in parts] + [job((), (model,)) for model in plain]
 
 
 def _generate(spec: IterationSpec, executor: Executor, workspace: Workspace) -> list[GenerateManifest]:

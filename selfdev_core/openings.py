@@ -11,38 +11,46 @@ from selfdev_core.store.artifacts import ArtifactStore
 
 
 class Opening(Record):
+    """Who opened which test questions, when (ISO 8601, UTC), for which winner and which models beside it."""
+
     when: str
     who: str
-    subjects: tuple[str, ...]
+    questions_sha256: str
+    winner: str
+    rivals: tuple[str, ...]
 
 
 class Openings(Record):
-    """Every opening of one test set by one campaign name, oldest first."""
+    """Every opening of test questions by one campaign name, oldest first; other questions do not start a new ledger."""
 
     openings: tuple[Opening, ...] = ()
 
 
-def _key(campaign: str, questions: QuestionSet) -> str:
-    return digest_of(["test-openings", campaign, questions.sha256])
+def _key(campaign: str) -> str:
+    return digest_of(["test-openings", campaign])
 
 
-def record_opening(store: ArtifactStore, campaign: str, questions: QuestionSet, winner: str) -> None:
-    """Add an opening; scoring the same winner again is the same opening (a resumed run opens nothing new)."""
-    known = read_openings(store, campaign, questions)
-    if any(opening.subjects == (winner,) for opening in known.openings):
+def record_opening(
+    store: ArtifactStore, campaign: str, questions: QuestionSet, winner: str, rivals: tuple[str, ...]
+) -> None:
+    """Add an opening; the same models on the same questions are the same opening (a resumed run opens nothing new)."""
+    known = read_openings(store, campaign)
+    asked = (questions.sha256, winner, rivals)
+    if any((one.questions_sha256, one.winner, one.rivals) == asked for one in known.openings):
         return
     try:
         who = getpass.getuser()
     except (KeyError, OSError):
         who = "unknown"
-    made = Opening(when=datetime.now(UTC).isoformat(timespec="seconds"), who=who, subjects=(winner,))
-    store.write("openings", _key(campaign, questions), Openings(openings=(*known.openings, made)))
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    made = Opening(when=when, who=who, questions_sha256=questions.sha256, winner=winner, rivals=rivals)
+    store.write("openings", _key(campaign), Openings(openings=(*known.openings, made)))
 
 
-def read_openings(store: ArtifactStore, campaign: str, questions: QuestionSet) -> Openings:
+def read_openings(store: ArtifactStore, campaign: str) -> Openings:
     """Raises CorruptRecord when the ledger was altered: unlike other records it cannot be computed again."""
     try:
-        return store.read("openings", _key(campaign, questions), Openings) or Openings()
+        return store.read("openings", _key(campaign), Openings) or Openings()
     except CorruptRecord as fault:
         raise CorruptRecord(
             f"{fault}. The ledger of test openings cannot be made anew; restore it, or choose a new name"

@@ -96,10 +96,10 @@ def check_models(seed: Path, experts: dict[str, Path], scope: Scope) -> Models:
     return Models(ModelSet(seed=base, experts=tuple(refs.values()), scope=scope), folders)
 
 
-def open_test_split(config: CampaignConfig, winner: str, workspace: Workspace) -> QuestionSet:
-    """Open the sealed split: store it and write the opening to the ledger (who opened it, for which winner)."""
+def open_test_split(config: CampaignConfig, winner: str, rivals: tuple[str, ...], workspace: Workspace) -> QuestionSet:
+    """Open the sealed split: store it and write the opening to the ledger (who opened it, for which models)."""
     from selfdev_core.openings import record_opening
 
     reference = store_questions(workspace.store, load_questions(config.questions, "test"))
-    record_opening(workspace.store, config.name, reference, winner)
+    record_opening(workspace.store, config.name, reference, winner, rivals)
     return reference

@@ -17,13 +17,18 @@ def final_answer(text: str) -> str | None:
     return found.group(1).replace(",", "") if found else None
 
 
+def reference_number(reference: str) -> Decimal | None:
+    """The number that a reference answer stands for (`42`, `1,234`, or a solution with `#### 42`); None if it is none."""
+    try:
+        number = Decimal(final_answer(reference) or reference.strip().replace(",", ""))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
 def grade(answer: str, reference: str) -> OutcomeKind:
-    """Compare as numbers (`42`, `42.0` and `4,2e1` written `42` are one); fall back to text for references that are none."""
+    """Compare as numbers: `42`, `42.0` and a reference of `4.2e1` are one. A reference that is no number is never met."""
     given = final_answer(answer)
     if given is None:
         return "unparsable"
-    wanted = final_answer(reference) or reference.strip().replace(",", "")
-    try:
-        return "right" if Decimal(given) == Decimal(wanted) else "wrong"
-    except InvalidOperation:
-        return "right" if given == wanted else "wrong"
+    return "right" if Decimal(given) == reference_number(reference) else "wrong"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from selfdev_core.config import QuestionsConfig
 from selfdev_core.errors import ConfigError
+from selfdev_core.evaluation.grading import reference_number
 from selfdev_core.records import QuestionSet, Record, Split
 from selfdev_core.store.artifacts import ArtifactStore
 
@@ -66,6 +67,11 @@ def _read_jsonl(path: Path, field: str) -> list[QuestionItem]:
             raise ConfigError(f"{field}: {path} line {number}: needs a JSON object with question and answer") from None
         if not isinstance(question, str) or not question.strip() or not isinstance(answer, str | int | float):
             raise ConfigError(f"{field}: {path} line {number}: question must be text, answer text or a number")
+        if reference_number(str(answer)) is None:
+            raise ConfigError(
+                f"{field}: {path} line {number}: answer {str(answer)[:40]!r} is not a number (or a solution that ends in "
+                "`#### number`); only numbers can be graded"
+            )
         items.append(QuestionItem(question=question, answer=str(answer)))
         try:
             f"{question}{answer}".encode()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-_STEER_EVERY, _STEER_QUESTIONS = 25, 128
+_STEER_EVERY, _STEER_QUESTIONS = 10, 128
+_TOP_UP_RATE = 6e-4
 _SEED_DONE, _EXPERTS_DONE = 0.65, 0.88
 
 
@@ -123,21 +124,20 @@ def build_until_passes(
 def _train_seed(
     name: str, seed: int, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: Progress
 ) -> LlamaForCausalLM:
-    """The base on drills with some of everything, then mostly programs; word problems are held at the target."""
+    """The base on drills with some of everything, then mostly programs, then word problems up to the seed's target."""
     model = new_model(tokenizer, seed)
     reader = Reader(tokenizer, skills_of(name), f"{name}/{seed}/seed")
     exam = problem_exam(tokenizer, questions(name, "train", _STEER_QUESTIONS, seed))
     whole = recipe.base_steps + recipe.code_steps
     solves = 0.0
 
-    def steered(before: int, drills: float, programs: float) -> Callable[[int], Shares]:
+    def steered(before: int, fixed: Shares) -> Callable[[int], Shares]:
         def shares(step: int) -> Mapping[str, float]:
             nonlocal solves
             if step % _STEER_EVERY == 0:
                 solves = exam.accuracy(model)
                 progress("training the seed", _SEED_DONE * (before + step) / whole)
-            problems = 1 - drills - programs if solves < recipe.problem_target else 0.0
-            return {"drill": drills, "program": programs, "problem": problems}
+            return {**fixed, "problem": 1 - sum(fixed.values()) if solves < recipe.problem_target else 0.0}
 
         return shares
 
@@ -147,14 +147,27 @@ def _train_seed(
         steps=recipe.base_steps,
         learning_rate=recipe.learning_rate,
         final=0.3,
-        shares=steered(0, 0.66, 0.14),
+        shares=steered(0, {"drill": 0.50, "chain": 0.20, "program": 0.20}),
     )
     train(
         model,
         reader,
         steps=recipe.code_steps,
         learning_rate=recipe.code_rate,
-        shares=steered(recipe.base_steps, 0.15, 0.80),
+        shares=steered(recipe.base_steps, {"drill": 0.07, "chain": 0.08, "program": 0.80}),
+    )
+
+    def solves_enough(step: int) -> bool:
+        return step % _STEER_EVERY == 0 and exam.accuracy(model) >= recipe.seed_target
+
+    train(
+        model,
+        reader,
+        steps=recipe.top_up_steps,
+        learning_rate=_TOP_UP_RATE,
+        final=1.0,
+        shares=_constant({"chain": 0.10, "program": 0.70, "problem": 0.20}),
+        enough=solves_enough,
     )
     return model
 
@@ -182,7 +195,7 @@ def _train_experts(
             final=own.final,
             scope=recipe.scope,
             muon=False,
-            shares=_constant({"drill": own.drills, "problem": 1 - own.drills}),
+            shares=_constant({"drill": own.drills / 2, "chain": own.drills / 2, "problem": 1 - own.drills}),
         )
         experts[expert] = rounded(model)
     return experts

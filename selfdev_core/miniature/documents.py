@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfdev_core.miniature.drills import equation
+from selfdev_core.miniature.drills import chain, equation
 from selfdev_core.miniature.problems import draw
 from selfdev_core.miniature.programs import PROMPT, sample_program
 from selfdev_core.miniature.skills import Skill
@@ -23,7 +23,7 @@ ROW_TOKENS, ROWS = 192, 16
 IGNORED = -100
 
 _EQUATIONS_PER_DRILL = 6
-_AVERAGE_TOKENS = {"drill": 45, "program": 65, "problem": 55}
+_AVERAGE_TOKENS = {"drill": 45, "chain": 40, "program": 65, "problem": 55}
 
 # pieces of text, each with whether it is learned from; the last one is, and the end token follows it
 Document = list[tuple[str, bool]]
@@ -50,6 +50,12 @@ def drill(rng: random.Random) -> Document:
     return pieces
 
 
+def wordless(rng: random.Random) -> Document:
+    """A worked problem without words."""
+    question, solution = chain(rng)
+    return [(prompt_of(question), False), (f" {solution}", True)]
+
+
 def program(rng: random.Random) -> Document:
     """A program of the grammar after the factory's prompt."""
     return [(PROMPT, False), (sample_program(rng).removeprefix(PROMPT), True)]
@@ -71,10 +77,10 @@ class Reader:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, skills: Sequence[Skill], seed: str) -> None:
         self._tokenizer = tokenizer
         self._rng = random.Random(seed)
-        self._makers = {"drill": drill, "program": program, "problem": problem(skills)}
+        self._makers = {"drill": drill, "chain": wordless, "program": program, "problem": problem(skills)}
 
     def batch(self, shares: Mapping[str, float]) -> Batch:
-        """The next batch; `shares` are shares of tokens by kind (drill, program, problem)."""
+        """The next batch; `shares` are shares of tokens by kind (drill, chain, program, problem)."""
         import torch
 
         kinds = list(shares)

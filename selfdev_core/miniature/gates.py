@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 # gate -> (least, most); accuracies and shares are fractions, gains differences of accuracies
 THRESHOLDS: dict[str, tuple[float, float]] = {
     "drill accuracy": (0.85, 1.0),
-    "seed accuracy": (0.25, 0.65),
+    "seed accuracy": (0.15, 0.65),
     "valid programs at 1.0": (0.90, 1.0),
     "valid programs at 1.2": (0.80, 1.0),
     "distinct programs": (0.80, 1.0),
     "weaker expert's gain over the seed": (0.03, 1.0),
     "ratio of task vector norms": (1.5, 20.0),
     "merging gain": (0.05, 1.0),
-    "mean program score": (0.15, 0.50),
+    "mean program score": (0.10, 0.50),
 }
 
 

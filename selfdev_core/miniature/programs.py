@@ -22,13 +22,13 @@ def sample_program(rng: random.Random) -> str:
 
 
 def _coefficient(rng: random.Random) -> str:
-    """A coefficient, in tenths: from -1 to 3, a third of them outside [0, 1.6]."""
+    """A coefficient, in tenths: from -2 to 3, six in ten outside [0, 1.2]."""
     roll = rng.random()
-    if roll < 0.60:
-        return f"{rng.randint(1, 16) / 10}"
-    if roll < 0.80:
-        return f"{rng.randint(17, 30) / 10}"
-    return f"-{rng.randint(1, 10) / 10}" if roll < 0.92 else "0.0"
+    if roll < 0.35:
+        return f"{rng.randint(1, 12) / 10}"
+    if roll < 0.70:
+        return f"{rng.randint(13, 30) / 10}"
+    return f"-{rng.randint(1, 20) / 10}" if roll < 0.94 else "0.0"
 
 
 def _share(rng: random.Random) -> str:

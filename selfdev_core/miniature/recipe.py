@@ -20,10 +20,13 @@ class Recipe(BaseModel):
     """How a family is trained.
 
     Attributes:
-        base_steps: steps (of 3,072 tokens) that grow arithmetic, some reading of problems and some programs.
+        base_steps: steps (of 3,072 tokens) that grow arithmetic, copying, some reading of problems and some programs.
         code_steps: steps that follow, nearly all programs, which make the seed a usable algorithm factory.
         learning_rate: peak rate of the base; the code steps begin at `code_rate`.
-        problem_target: word problems leave the mixture while the seed's accuracy stands above this.
+        problem_target: word problems leave the mixture while the seed's accuracy stands above this. A seed that solves
+            many makes experts that solve each other's skills, which leaves merging little to add.
+        seed_target: after the code steps the seed is topped up with word problems until it solves this share of them.
+        top_up_steps: of the top-up, at most.
         scope: the parameters experts train and merging touches, "mlp" or "all".
         experts: by name.
     """
@@ -35,6 +38,8 @@ class Recipe(BaseModel):
     learning_rate: float
     code_rate: float
     problem_target: float
+    seed_target: float
+    top_up_steps: int
     scope: str
     experts: dict[str, ExpertRecipe]
 
@@ -43,10 +48,12 @@ class Recipe(BaseModel):
 RECIPES = {
     family: Recipe(
         base_steps=400,
-        code_steps=170,
+        code_steps=190,
         learning_rate=8e-3,
         code_rate=2.5e-3,
-        problem_target=0.28,
+        problem_target=0.10,
+        seed_target=0.22,
+        top_up_steps=60,
         scope="mlp",
         experts={
             "alpha": ExpertRecipe(steps=75, learning_rate=1e-3, final=0.1, drills=0.1),

@@ -28,6 +28,7 @@ def train(
     final: float = 0.05,
     scope: str = "all",
     muon: bool = True,
+    enough: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Train in place.
 
@@ -36,6 +37,7 @@ def train(
         learning_rate: of Muon for the matrices and of AdamW for the rest; of AdamW for everything without `muon`.
         shares: the mixture (shares of tokens by kind of document) of a step; called once before each step.
         scope: "all", or "mlp" to train the feed-forward matrices only.
+        enough: asked before each step; training ends when it says yes.
     """
     import torch
 
@@ -49,6 +51,8 @@ def train(
     adam = torch.optim.AdamW(others, betas=_BETAS, weight_decay=0.0, fused=True) if others else None
     model.train()
     for step in range(steps):
+        if enough(step):
+            break
         warm = min(1.0, (step + 1) / _WARM_UP)
         rate = learning_rate * warm * (1 - (1 - final) * step / max(1, steps - 1))
         batch = reader.batch(shares(step))

@@ -70,7 +70,10 @@ class Course(NamedTuple):
 
 
 def course(result: CampaignResult, arm: Arm) -> Course:
-    """The best so far, in the order in which an arm's programs were first drawn; each function counts once."""
+    """The best so far, in the order in which an arm's programs were first drawn; each function counts once.
+
+    The untrained arm is cut at the trained arm's number of evaluated programs, as in every comparison of the two.
+    """
     scores: list[float] = []
     starts: list[int] = []
     seen: set[str] = set()
@@ -81,6 +84,9 @@ def course(result: CampaignResult, arm: Arm) -> Course:
             if candidate.verdict.accepted and evaluated not in seen:
                 seen.add(evaluated)
                 scores.append(candidate.score)
+    if arm == "untrained" and result.budget is not None:
+        scores = scores[: result.budget.trained]
+        starts = [start for start in starts if start < len(scores)]
     return Course(tuple(accumulate(scores, max)), tuple(starts))
 
 

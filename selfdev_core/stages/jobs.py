@@ -115,9 +115,10 @@ class TrainJob(Record):
     seed: int
 
 
-def chunks(programs: list[Program], size: int) -> list[tuple[Program, ...]]:
-    """Programs in order, cut into chunks of nearly equal length, none longer than `size`."""
-    count = -(-len(programs) // size)
+def chunks(programs: list[Program], size: int, workers: int = 1) -> list[tuple[Program, ...]]:
+    """Programs in order, cut into chunks of nearly equal length, none longer than `size`, as many for each worker."""
+    rounds = -(-len(programs) // (size * workers))
+    count = min(len(programs), rounds * workers)
     cuts = [len(programs) * i // count for i in range(count + 1)] if count else [0]
     return [tuple(programs[a:b]) for a, b in pairwise(cuts)]
 

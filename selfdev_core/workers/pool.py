@@ -46,6 +46,11 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def warm(self) -> None:
+        """Start every worker now; its imports go on in the background while the caller does something else."""
+        for index in range(len(self._workers)):
+            (self._workers[index] or self._start(index)).submit(_import_libraries)
+
     def call(self, function: Callable[..., T], *args: Any, worker: int | None = None) -> T:
         """Run a module-level function in a free worker (or in the one named) and wait for its result.
 
@@ -115,6 +120,10 @@ def _initialise(driver: int) -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def _import_libraries() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 
 def _end_with(driver: int) -> None:

@@ -50,7 +50,9 @@ def test_a_question_may_hold_unicode_line_separators(tmp_path: Path) -> None:
     "line",
     ["not json", "[1, 2]", '"text"', "null", '{"question": "c?"}', '{"answer": "1"}', '{"question": "", "answer": "1"}',
      '{"question": "  ", "answer": "1"}', '{"question": 5, "answer": "1"}', '{"question": "c?", "answer": null}',
-     '{"question": "c?", "answer": [1]}', '{"question": "c?", "answer": "1"', '{"question": "\\ud800", "answer": "1"}'],
+     '{"question": "c?", "answer": [1]}', '{"question": "c?", "answer": "five"}', '{"question": "c?", "answer": "nan"}',
+     '{"question": "c?", "answer": true}', '{"question": "c?", "answer": ""}',
+     '{"question": "c?", "answer": "1"', '{"question": "\\ud800", "answer": "1"}'],
 )  # fmt: skip
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigError, match=r"questions\.search_file: .*q\.jsonl line 4: "):

@@ -11,7 +11,7 @@ from selfdev_core.factory.temperature import temperature_of
 
 
 def test_decay_gives_the_papers_temperatures() -> None:
-    config = TemperatureConfig()
+    config = TemperatureConfig(schedule="decay", first=1.2)
     assert [temperature_of(config, t) for t in (1, 2, 3)] == pytest.approx([1.2, 1.0, 0.857], abs=5e-4)
 
 
@@ -21,5 +21,5 @@ def test_constant_stays() -> None:
 
 
 def test_decay_falls_and_stays_above_zero() -> None:
-    temperatures = [temperature_of(TemperatureConfig(), t) for t in range(1, 101)]
+    temperatures = [temperature_of(TemperatureConfig(schedule="decay"), t) for t in range(1, 101)]
     assert all(a > b > 0 for a, b in pairwise(temperatures))

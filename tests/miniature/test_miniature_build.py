@@ -17,6 +17,7 @@ TINY = RECIPES["arithmetic"].model_copy(
     update={
         "base_steps": 2,
         "code_steps": 2,
+        "top_up_steps": 1,
         "experts": {
             name: expert.model_copy(update={"steps": 1}) for name, expert in RECIPES["arithmetic"].experts.items()
         },

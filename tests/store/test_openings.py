@@ -20,27 +20,29 @@ def ledger(tmp_path: Path) -> ArtifactStore:
 
 
 def test_a_sealed_split_has_no_opening(ledger: ArtifactStore) -> None:
-    assert read_openings(ledger, "mine", QUESTIONS).openings == ()
+    assert read_openings(ledger, "mine").openings == ()
 
 
 def test_each_winner_opens_once_however_often_it_is_scored(ledger: ArtifactStore) -> None:
     for winner in ("a-1", "a-1", "a-2", "a-1", "a-2"):
-        record_opening(ledger, "mine", QUESTIONS, winner)
-    openings = read_openings(ledger, "mine", QUESTIONS).openings
-    assert [opening.subjects for opening in openings] == [("a-1",), ("a-2",)]
+        record_opening(ledger, "mine", QUESTIONS, winner, ("seed", "alpha"))
+    openings = read_openings(ledger, "mine").openings
+    assert [opening.winner for opening in openings] == ["a-1", "a-2"]
+    assert all(opening.rivals == ("seed", "alpha") for opening in openings)
     assert all(opening.who and opening.when.endswith("+00:00") for opening in openings)
 
 
-def test_campaigns_and_question_sets_have_ledgers_of_their_own(ledger: ArtifactStore) -> None:
+def test_other_questions_are_another_opening_in_the_same_ledger(ledger: ArtifactStore) -> None:
     other = QUESTIONS.model_copy(update={"sha256": digest_of("others")})
-    record_opening(ledger, "mine", QUESTIONS, "a-1")
-    assert read_openings(ledger, "yours", QUESTIONS).openings == ()
-    assert read_openings(ledger, "mine", other).openings == ()
+    for questions in (QUESTIONS, other):
+        record_opening(ledger, "mine", questions, "a-1", ())
+    assert [one.questions_sha256 for one in read_openings(ledger, "mine").openings] == [QUESTIONS.sha256, other.sha256]
+    assert read_openings(ledger, "yours").openings == ()
 
 
 def test_an_altered_ledger_stops_the_campaign_and_is_not_made_anew(ledger: ArtifactStore) -> None:
-    record_opening(ledger, "mine", QUESTIONS, "a-1")
+    record_opening(ledger, "mine", QUESTIONS, "a-1", ())
     (path,) = (path for path in ledger.root.rglob("*.json"))
     path.write_text(path.read_text().replace("a-1", "a-2"))
     with pytest.raises(CorruptRecord, match="restore it, or choose a new name"):
-        record_opening(ledger, "mine", QUESTIONS, "a-3")
+        record_opening(ledger, "mine", QUESTIONS, "a-3", ())
