@@ -1,7 +1,7 @@
 """The whole loop: time and memory of the demo, what the factory learned over campaign seeds, what Prefect costs.
 
     make bench-loop            five campaign seeds, each in an empty home; about 25 minutes on two cores
-    SEEDS=0,1 make bench-loop  fewer
+    SEEDS=0,1 make bench-loop  only these; rows of other seeds in the results file stay, each with its own conditions
 
 Per seed: `selfdev demo` in an empty home (timed, peak memory), the same command again (timed; nothing may be computed),
 and for the first `PAIRED` seeds the same campaign without Prefect, for the ratio and to see that the results are equal.
@@ -25,21 +25,24 @@ from benchmarks.measure import conditions, measure, write_results
 from selfdev_core.result import CampaignResult, Interval
 
 PAIRED = 3
+RESULTS = Path(__file__).parent / "results" / "loop.json"
 SELFDEV = [sys.executable, "-m", "flows.cli"]
 
 
 def main() -> None:
     seeds = [int(s) for s in os.environ.get("SEEDS", "0,1,2,3,4").split(",")]
     console = Console()
-    before = conditions() | {"seeds": seeds}
-    rows = []
+    before = conditions()
+    found = {row["seed"]: row for row in json.loads(RESULTS.read_text())["raw"]} if RESULTS.is_file() else {}
     for number, seed in enumerate(seeds):
         with tempfile.TemporaryDirectory(prefix="selfdev-bench-") as folder:
-            rows.append(_one(seed, Path(folder), paired=number < PAIRED))
-            console.print(_line(rows[-1]), highlight=False)
+            at = conditions()
+            found[seed] = _one(seed, Path(folder), paired=number < PAIRED) | {"conditions": at}
+            console.print(_line(found[seed]), highlight=False)
+    rows = [found[seed] for seed in sorted(found)]
     figures = _figures(rows)
     _table(rows, figures, console)
-    console.print(f"wrote {write_results('loop', figures, before, rows)}", highlight=False)
+    console.print(f"wrote {write_results('loop', figures, before | {'seeds': sorted(found)}, rows)}", highlight=False)
 
 
 def _one(seed: int, folder: Path, paired: bool) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
 }
 
 

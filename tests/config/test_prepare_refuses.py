@@ -70,7 +70,7 @@ def test_the_test_split_is_not_in_the_store_before_it_is_opened(campaign: Campai
     try:
         sealed = load_questions(prepared.plan.config.questions, "test")
         assert workspace.store.read("questions", sealed.digest, QuestionBlock) is None
-        opened = open_test_split(prepared.plan.config, "a-1", workspace)
+        opened = open_test_split(prepared.plan.config, "a-1", ("seed",), workspace)
         assert opened.sha256 == sealed.digest
         assert workspace.store.read("questions", sealed.digest, QuestionBlock) == sealed
     finally:
