@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prefect import flow
 
 from flows.iteration import iteration
-from selfdev_core.assemble import assemble, is_finished, now, save_result
+from selfdev_core.assemble import assemble, earlier_result, save_result
 from selfdev_core.config import CampaignConfig
 from selfdev_core.finalists import run_finalists
 from selfdev_core.iteration import IterationRecord, IterationSpec, read_iteration
@@ -33,14 +33,16 @@ def campaign(config: CampaignConfig) -> str:
 
 def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResult:
     """The whole method, whoever runs its stages and iterations."""
-    plan, started_at = ready.plan, now()
+    plan = ready.plan
     workspace = workspace_of(ready.settings)
     arms: dict[Arm, list[IterationRecord]] = {"trained": [], "untrained": []}
     keys: dict[Arm, list[str]] = {"trained": [], "untrained": []}
 
-    keep = is_finished(plan.config)  # a rerun of a finished campaign does not put a partial result in its place
+    earlier = earlier_result(plan.config)
+    keep = earlier is not None and earlier.finished  # a rerun does not put a partial result in a finished one's place
 
     def sample(arm: Arm, number: int, train: bool) -> None:
+        nonlocal earlier
         done = arms[arm]
         factory = done[-1].factory if done else FactoryRef(sha256=plan.models.seed.sha256)
         spec = IterationSpec(
@@ -49,7 +51,8 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
         keys[arm].append(iterate(spec))
         done.append(read_iteration(keys[arm][-1], workspace))
         if not keep:
-            save_result(assemble(plan, arms["trained"], arms["untrained"], None, started_at, workspace.store))
+            earlier = assemble(plan, arms["trained"], arms["untrained"], None, earlier, workspace.store)
+            save_result(earlier)
 
     rounds = plan.config.factory.iterations
     for number in range(1, rounds + 1):
@@ -63,7 +66,7 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
             sample("untrained", number, train=False)
 
     finals = run_finalists(plan, ready.validation, arms["trained"], arms["untrained"], executor, workspace)
-    result = assemble(plan, arms["trained"], arms["untrained"], finals, started_at, workspace.store)
+    result = assemble(plan, arms["trained"], arms["untrained"], finals, earlier, workspace.store)
     workspace.progress.stage("report", 1)
     save_result(result)
     workspace.progress.advance()

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from flows.display import LiveProgress
 from flows.server import use_server
-from selfdev_core.assemble import campaign_folder, is_finished
+from selfdev_core.assemble import campaign_folder, earlier_result
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import SelfdevError
 from selfdev_core.prepare import prepare
@@ -27,7 +27,8 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
     workspace = workspace_of(ready.settings)
     status = campaign_folder(config.name) / "status.json"
     try:
-        if not is_finished(config):
+        earlier = earlier_result(config)
+        if earlier is None or not earlier.finished:
             workspace.pool.warm()  # while the server starts
         ui = use_server(Path(ready.settings.store))
         console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)

@@ -28,18 +28,18 @@ def assemble(
     trained: Sequence[IterationRecord],
     untrained: Sequence[IterationRecord],
     finals: Finals | None,
-    started_at: str,
+    earlier: CampaignResult | None,
     store: ArtifactStore,
 ) -> CampaignResult:
-    """The result so far; without `finals` it is marked unfinished."""
+    """The result so far; without `finals` it is marked unfinished. `earlier`: what an earlier run of it left."""
     evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
     openings = read_openings(store, plan.config.name).openings
     return CampaignResult(
         name=plan.config.name,
         config=plan.config.model_dump(mode="json"),
         finished=finals is not None,
-        started_at=started_at,
-        ended_at=now() if finals is not None else "",
+        started_at=earlier.started_at if earlier else now(),
+        ended_at="" if finals is None else earlier.ended_at if earlier and earlier.finished else now(),
         conditions=conditions(),
         iterations=tuple(one.result for one in (*trained, *untrained)),
         leaderboard=finals.leaderboard if finals else (),
@@ -125,10 +125,10 @@ def load_result(name: str) -> CampaignResult:
         ) from None
 
 
-def is_finished(config: CampaignConfig) -> bool:
-    """Whether a finished result of this very configuration is there."""
+def earlier_result(config: CampaignConfig) -> CampaignResult | None:
+    """What an earlier run of this very configuration left, finished or not."""
     try:
         result = load_result(config.name)
     except ConfigError:
-        return False
-    return result.finished and result.config == config.model_dump(mode="json")
+        return None
+    return result if result.config == config.model_dump(mode="json") else None

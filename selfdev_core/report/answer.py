@@ -67,10 +67,10 @@ def answer(result: CampaignResult) -> Answer:
     bars = [a for a in (model, human) if a is not None]
     if not bars:
         return Answer(
-            "Not shown", "open", f"{_opening(winner)}, but it was compared with no expert and no human merge."
+            "Not shown", "open", f"{_opening(result, winner)}, but it was compared with no expert and no human merge."
         )
     signs = [sign(a.comparison.difference) for a in bars]
-    sentence = f"{_opening(winner)}, {_clauses(bars)}."
+    sentence = f"{_opening(result, winner)}, {_clauses(bars)}."
     missing = [name for a, name in ((model, "single model"), (human, "human-designed merge")) if a is None]
     if missing:
         sentence = f"{sentence[:-1]}; it was compared with no {missing[0]}."
@@ -163,16 +163,22 @@ def _so_far(result: CampaignResult) -> str:
     )
 
 
-def _opening(winner: Contender) -> str:
+def _opening(result: CampaignResult, winner: Contender) -> str:
     for split in ("test", "validation", "search"):
         card = card_of(winner, split)
         if card is not None:
             score = wilson(card.outcomes.count("right"), len(card.outcomes))
             what = f"{percent(score.value)} {bounds(score)} of the {counted(len(card.outcomes), f'{split} question')}"
-            return (
-                f"the winner “{label_of(winner)}”, {_AUTHORS.get(role_of(winner), 'of unknown origin')}, answers {what}"
-            )
+            return f"the winner “{label_of(winner)}”, {_author(result, winner)}, answers {what}"
     return f"the winner “{label_of(winner)}” has no score"
+
+
+def _author(result: CampaignResult, winner: Contender) -> str:
+    drawn = [r for r in result.iterations if any(c.algorithm_id == winner.subject for c in r.candidates)]
+    first = next((r.factory_sha256 for r in result.iterations), "")
+    if drawn and role_of(winner) == "trained" and any(r.factory_sha256 == first for r in drawn):
+        return "written by the factory before any training"
+    return _AUTHORS.get(role_of(winner), "of unknown origin")
 
 
 def _clauses(bars: list[Against]) -> str:
@@ -185,7 +191,7 @@ def _clauses(bars: list[Against]) -> str:
 
 def _clause(bar: Against) -> str:
     name = {"seed": "the seed model", "expert": "the best expert", "human": "the best human-designed merge"}[bar.role]
-    name = name if bar.role == "seed" else f"{name} ({bar.label})"
+    name = name if bar.role == "seed" else f"{name} ({bar.name})"
     difference = bar.comparison.difference
     interval = f"interval {bounds(difference, True)}"
     side = sign(difference)

@@ -46,11 +46,12 @@ class SplitFacts(NamedTuple):
 
 
 class Against(NamedTuple):
-    """One comparison of the winner. `role` is what the other one is: seed, expert, human or untrained."""
+    """One comparison of the winner. `role` is what the other one is (seed, expert, human or untrained), `name` its own."""
 
     comparison: Comparison
     label: str
     role: str
+    name: str
     split: str
     """Split whose questions were compared; empty when the leaderboard does not tell."""
 
@@ -129,7 +130,8 @@ def comparisons(result: CampaignResult) -> list[Against]:
         label = short(item.label or item.against)
         if item.against == result.winner:
             role, label = "untrained", f"{label}: found the same program"
-        found.append(Against(item, label, role, _split_of(item, winner, other)))
+        name = short(other.label or other.subject) if other else label
+        found.append(Against(item, label, role, name, _split_of(item, winner, other)))
     return found
 
 
