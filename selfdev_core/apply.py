@@ -86,7 +86,7 @@ def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
     config = CampaignConfig.model_validate(result.config)
     seed, experts = model_folders(config)
     weights = apply_program(
-        row.source, seed, experts, config.models.scope, out / "model", **config.sandbox.model_dump()
+        row.source, seed, experts, config.models.scope, out / "model", **config.sandbox.model_dump(exclude={"device"})
     )
     (out / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
     (out / "README.md").write_text(_card(result, row, weights), encoding="utf-8")

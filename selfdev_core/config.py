@@ -113,6 +113,12 @@ class SandboxConfig(Section):
 
     seconds: float = Field(10.0, gt=0.0, le=86400.0, description="Wall-clock limit of one run, seconds.")
     memory_gb: float = Field(4.0, ge=1.0, description="Address-space limit of one run, GiB.")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="Where programs merge: cpu, in the jail; or cuda, cuda:0, …, after passing the probes in the jail on the "
+        "CPU (SECURITY.md says what is weaker there). On a GPU `memory_gb` bounds the tensors of one program.",
+    )
     least_level: Level | None = Field(
         None,
         description="The machine's best level is used; a campaign refuses to start below this one: strict, standard or "

@@ -49,7 +49,8 @@ class CampaignPlan(Record):
 
     @property
     def limits(self) -> Limits:
-        return Limits(seconds=self.config.sandbox.seconds, memory_gb=self.config.sandbox.memory_gb)
+        sandbox = self.config.sandbox
+        return Limits(seconds=sandbox.seconds, memory_gb=sandbox.memory_gb, device=sandbox.device)
 
     @property
     def decoding(self) -> Decoding:

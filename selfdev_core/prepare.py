@@ -42,6 +42,7 @@ def prepare(config: CampaignConfig) -> Prepared:
     this machine cannot lock programs in as well as `sandbox.least_level` asks.
     """
     layers.grant(config.sandbox.least_level)
+    _check_device(config.sandbox.device)
     seed, experts = model_folders(config)
     models = check_models(seed, experts, config.models.scope)
     blocks = {split: load_questions(config.questions, split) for split in ("search", "validation", "test")}
@@ -70,6 +71,18 @@ def prepare(config: CampaignConfig) -> Prepared:
     )
     # The test split is checked above but not stored: only the finalists step puts it where a task can load it.
     return Prepared(plan, settings, store_questions(store, blocks["validation"]))
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available() or (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"sandbox.device: {device!r} is not there (torch {torch.__version__} sees {torch.cuda.device_count()} GPUs); "
+            "use cpu, or install a CUDA build of torch on a machine with such a GPU"
+        )
 
 
 def model_folders(config: CampaignConfig) -> tuple[Path, dict[str, Path]]:

@@ -18,11 +18,12 @@ from pydantic import Field
 
 from selfdev_core.errors import CheckpointError, CorruptRecord
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.merging.merge import write_bundles
+from selfdev_core.merging.merge import Runner, write_bundles
 from selfdev_core.progress import Progress, Silent
 from selfdev_core.records import Level, ModelSet, Record
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.cuda import CudaExecutor
 from selfdev_core.store.artifacts import ArtifactStore
 from selfdev_core.workers.pool import WorkerPool
 
@@ -30,10 +31,11 @@ R = TypeVar("R", bound=Record)
 
 
 class Limits(Record):
-    """Sandbox limits of one run: wall seconds and GiB of address space."""
+    """Of one run of a program: wall seconds, GiB of memory, and the device on which it merges."""
 
     seconds: float
     memory_gb: float
+    device: str = "cpu"
 
 
 class WorkspaceSettings(Record):
@@ -108,6 +110,13 @@ class Workspace:
                 bundles = write_bundles(seed, experts, models.scope, folder)
                 self._sandboxes[key] = Sandbox(bundles, limits.seconds, limits.memory_gb, level=level)
             return self._sandboxes[key]
+
+    def merger(self, models: ModelSet, limits: Limits) -> Runner:
+        """What runs programs on the real task vectors: the sandbox itself, or on a GPU what stands behind it."""
+        sandbox = self.sandbox(models, limits)
+        if limits.device == "cpu":
+            return sandbox
+        return CudaExecutor(sandbox, limits.seconds, limits.memory_gb, limits.device)
 
     def remembered(self, kind: str, key: str, model: type[R]) -> R | None:
         """A stored record; a corrupt one is reported and treated as absent, so that it is computed again."""

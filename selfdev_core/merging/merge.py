@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.scope import in_scope
 from selfdev_core.records import Merged, Scope, Verdict
 from selfdev_core.sandbox.bundle import Bundle, write_bundle
-from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.received import Run
 
 if TYPE_CHECKING:
     import torch
@@ -58,14 +58,21 @@ def _slice(tensor: torch.Tensor) -> torch.Tensor:
     return tensor[:PROBE_ROWS, :PROBE_COLUMNS].clone()
 
 
-def merge(algorithm_id: str, source: str, seed: Checkpoint, sandbox: Sandbox) -> tuple[Merged, dict[str, torch.Tensor]]:
+class Runner(Protocol):
+    """Runs one program over every parameter of a named bundle: the sandbox, or the executor of a GPU."""
+
+    def run(self, source: str, bundle: str) -> Run:
+        """Raises SandboxError when no process can be started."""
+
+
+def merge(algorithm_id: str, source: str, seed: Checkpoint, runner: Runner) -> tuple[Merged, dict[str, torch.Tensor]]:
     """Run a program over every parameter in scope and add the result to the seed, in the seed's dtype.
 
     Returns the record and the merged tensors (empty when the program failed on the real tensors).
     """
     import torch
 
-    run = sandbox.run(source, "full")
+    run = runner.run(source, "full")
     if run.reason != "accepted":
         verdict = Verdict(algorithm_id=algorithm_id, reason=run.reason, detail=run.detail)
         return Merged(algorithm_id=algorithm_id, verdict=verdict), {}

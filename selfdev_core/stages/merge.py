@@ -39,7 +39,7 @@ def merge_to_scratch(program: Program, models: ModelSet, limits: Limits, workspa
     from safetensors.torch import save_file
 
     seed = Checkpoint(workspace.folder(models.seed.sha256))
-    record, tensors = merge_program(program.algorithm_id, program.source, seed, workspace.sandbox(models, limits))
+    record, tensors = merge_program(program.algorithm_id, program.source, seed, workspace.merger(models, limits))
     if tensors:
         path = scratch_file(program, models, workspace)
         try:

@@ -14,6 +14,7 @@ from selfdev_core.config import load_campaign
 from selfdev_core.errors import CheckpointError, ConfigError, SelfdevError, StoreError
 from selfdev_core.evaluation.questions import QuestionBlock, load_questions
 from selfdev_core.prepare import Prepared, open_test_split, prepare
+from selfdev_core.sandbox.cuda import CudaExecutor
 from selfdev_core.workspace import close_workspaces, workspace_of
 
 
@@ -139,3 +140,29 @@ def test_a_missing_prompt_file_is_named(campaign: Campaign) -> None:
 def test_a_store_that_cannot_be_written_is_named(campaign: Campaign) -> None:
     campaign.raw["store"] = "search.jsonl/store"
     campaign.refused(StoreError, r"search\.jsonl/store: cannot be written .*`store:`")
+
+
+def test_a_gpu_that_is_not_there_is_refused(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device, there in (("cuda", False), ("cuda:1", True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        campaign.raw["sandbox"] = {"device": device}
+        campaign.refused(ConfigError, rf"sandbox\.device: '{device}' is not there")
+
+
+def test_a_gpu_that_is_there_gets_the_merges(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    campaign.raw["sandbox"] = {"device": "cuda:0"}
+    prepared = campaign.prepare()
+    workspace = workspace_of(prepared.settings)
+    try:
+        merger = workspace.merger(prepared.plan.models, prepared.plan.limits)
+        assert isinstance(merger, CudaExecutor) and merger.device == "cuda:0"
+        assert merger.jail is workspace.sandbox(prepared.plan.models, prepared.plan.limits)
+    finally:
+        close_workspaces(prepared.settings)
