@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from selfdev_core.iteration import IterationSpec, run_iteration
 from selfdev_core.workspace import WorkspaceSettings, workspace_of
@@ -22,6 +21,4 @@ def iteration(spec: IterationSpec, settings: WorkspaceSettings) -> str:
     def subflow(arm: str, number: int) -> str:
         return run_iteration(spec, TaskExecutor(settings), workspace_of(settings))
 
-    # The campaign's run, in this very process, beats for both: ending a beat takes up to a second.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return subflow(spec.arm, spec.iteration)
+    return subflow(spec.arm, spec.iteration)
