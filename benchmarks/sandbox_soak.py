@@ -17,7 +17,11 @@ from tests.security.hostile import HOSTILE
 
 
 class Soak(NamedTuple):
-    """`blocks`: programs per second of each tenth of the run, all tenths the same work; `ratio`: last against first."""
+    """`blocks`: programs per second of each tenth of the run, all tenths the same work.
+
+    `ratio`: throughput of the last tenth, against the same programs on a worker that has just begun. The two run them by
+    turns, so that both meet the same machine; `blocks` show how it changed over the whole run.
+    """
 
     programs: int
     ratio: float
@@ -26,27 +30,39 @@ class Soak(NamedTuple):
     worker_mb: list[float]
 
 
-def soak(quick: list[str], setting: Setting, programs: int) -> Soak:
-    """Ten times the same block of programs. `quick` names the hostile ones to take; those that sleep are left out."""
+def soak(quick: list[str], setting: Setting, fresh: Setting, programs: int) -> Soak:
+    """Ten times the same block of programs on `setting`, the last time beside `fresh`.
+
+    `quick` names the hostile ones to take; those that sleep are left out.
+    """
     rng = random.Random(11)
     block = max(9, programs // 10)
     hostile = [setting.world.source(HOSTILE[rng.choice(quick)].source) for _ in range(block // 3)]
     work = hostile + [sample_program(rng) for _ in range(block - len(hostile))]
     rng.shuffle(work)
-    census = Census()
+    census = Census()  # nothing is just ending now
     before = _held()
     rates, worker = [], [_worker_mb()]
-    for _ in range(10):
-        began = time.monotonic()
+    for turn in range(10):
+        seconds = other = 0.0
         for source in work:
-            setting.run(source, 20.0)
-        rates.append(len(work) / (time.monotonic() - began))
+            seconds += _seconds(source, setting)
+            if turn == 9:
+                other += _seconds(source, fresh)
+        rates.append(len(work) / seconds)
         worker.append(_worker_mb())
+    strangers = census.strangers()
     leaks = [f"{name}: {was} before, {now} after" for name, was, now in _grown(before)]
-    if strangers := census.strangers():
+    if strangers:
         leaks.append(f"{len(strangers)} processes")
     leaks += [f"{finding.harm}: {finding.what}" for finding in setting.world.harms()]
-    return Soak(10 * block, rates[-1] / rates[0], [round(rate, 1) for rate in rates], leaks, worker)
+    return Soak(10 * block, other / seconds, [round(rate, 1) for rate in rates], leaks, worker)
+
+
+def _seconds(source: str, setting: Setting) -> float:
+    began = time.monotonic()
+    setting.run(source, 20.0)
+    return time.monotonic() - began
 
 
 def _held() -> dict[str, int]:

@@ -23,8 +23,8 @@ from selfdev_core.records import Level, Reason
 from selfdev_core.sandbox import layers, start
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.layers import SandboxError
-from selfdev_core.sandbox.received import Received, Refused, Run, quota, readable
-from selfdev_core.sandbox.wire import FrameReader, WireError, encode, recv_frame
+from selfdev_core.sandbox.received import Received, Refused, Run, readable
+from selfdev_core.sandbox.wire import WireError, encode, recv_frame
 
 __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
 
@@ -145,8 +145,10 @@ class Sandbox:
     def _collect(
         self, job: int, worker: subprocess.Popen[bytes] | None, bundle: Bundle, result_fd: int, status_fd: int
     ) -> Run | None:
-        """Read frames until both pipes are at their end; kill at the deadline or at the first malformed frame."""
-        reader = FrameReader(quota(bundle))
+        """Read frames until the stream ends, or both pipes do; kill at the deadline or at the first malformed frame.
+
+        Nothing of the program is waited for after its last frame: its process is ended while the caller goes on.
+        """
         received = Received(bundle)
         status = bytearray()
         piece = memoryview(bytearray(_PIECE_BYTES))
@@ -176,15 +178,18 @@ class Sandbox:
                     status += data
                 elif fault is None:
                     try:
-                        for header, body in reader.feed(data):
-                            received.take(header, body)
+                        run = received.feed(data)
                     except WireError as error:
                         fault = (error.reason if isinstance(error, Refused) else "no-result", str(error))
                         give_up = time.monotonic() + _GRACE_SECONDS
                         self._kill(job)
+                        continue
+                    if run is not None:
+                        self._kill(job)
+                        return run
         if fault is not None:
             return Run(fault[0], readable(fault[1]), {})
-        return received.outcome(json.loads(status[4:])["exit"]) if status else received.accepted()
+        return received.cut_off(json.loads(status[4:])["exit"]) if status else None
 
     def _started(self) -> socket.socket:
         if self._control is not None and self._process is not None and self._process.poll() is None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from selfdev_core.records import Reason
 from selfdev_core.sandbox import start
 from selfdev_core.sandbox.client import Sandbox
-from selfdev_core.sandbox.received import Received, Refused, Run, quota, readable
-from selfdev_core.sandbox.wire import FrameReader, WireError, encode
+from selfdev_core.sandbox.received import Received, Refused, Run, readable
+from selfdev_core.sandbox.wire import WireError, encode
 
 # Nothing is written into a cache in somebody's home; sums come in one order, so that two runs agree.
 _ENVIRONMENT = start.ENVIRONMENT | {"CUDA_CACHE_DISABLE": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -83,8 +83,7 @@ class CudaExecutor:
 
     def _collect(self, process: subprocess.Popen[bytes], bundle: str, result_fd: int) -> Run:
         """Read until the stream ends. The deadline holds from the start of the process: loading torch is part of it."""
-        expected = self.jail.bundles[bundle]
-        reader, received = FrameReader(quota(expected)), Received(expected)
+        received = Received(self.jail.bundles[bundle])
         deadline = time.monotonic() + self.seconds
         events = select.poll()
         events.register(result_fd, select.POLLIN)
@@ -96,15 +95,15 @@ class CudaExecutor:
             if not data:
                 break
             try:
-                for header, body in reader.feed(data):
-                    received.take(header, body)
+                if (run := received.feed(data)) is not None:
+                    return run
             except WireError as error:
                 return _failed(error.reason if isinstance(error, Refused) else "no-result", str(error))
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
         if process.returncode is None:
             return _failed("time-limit", f"runs longer than {self.seconds:g} s on {self.device}")
-        return received.outcome(process.returncode)
+        return received.cut_off(process.returncode)
 
 
 def _failed(reason: Reason, detail: str) -> Run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from selfdev_core.records import Reason
 from selfdev_core.sandbox.bundle import Bundle
-from selfdev_core.sandbox.wire import WireError
+from selfdev_core.sandbox.wire import FrameReader, WireError
 
 if TYPE_CHECKING:
     import torch
@@ -41,17 +41,26 @@ class Received:
     """The frames of one run: the right parameter, in order, with the right shape, dtype and size, and finite."""
 
     def __init__(self, bundle: Bundle) -> None:
+        self._reader = FrameReader(quota(bundle))
         self._waiting = list(bundle.shapes.items())[::-1]
         self._tensors: dict[str, torch.Tensor] = {}
         self._end: tuple[Reason, str] | None = None
 
-    def take(self, header: dict[str, Any], body: bytearray) -> None:
-        """Raises WireError when the frame is not the one that is due, Refused when its tensor is not finite."""
+    def feed(self, data: bytes | memoryview) -> Run | None:
+        """Take in a piece of the stream; the verdict, once the stream has come to its end. What is sent later is not looked at.
+
+        Raises WireError when a frame is malformed or not the one that is due, Refused when its tensor is not finite.
+        """
+        for header, body in self._reader.feed(data):
+            self._take(header, body)
+            if self._end is not None:
+                return Run(*self._end, self._tensors if self._end[0] == "accepted" else {})
+        return None
+
+    def _take(self, header: dict[str, Any], body: bytearray) -> None:
         import numpy
         import torch
 
-        if self._end is not None:
-            raise WireError("sends on after its end")
         if "end" in header:
             reason, detail = header["end"], header.get("detail")
             if not isinstance(reason, str) or reason not in _REASONS or not isinstance(detail, str):
@@ -71,16 +80,8 @@ class Received:
             raise Refused("not-finite", f"returns NaN or infinity (on {name})")
         self._tensors[name] = torch.from_numpy(values).reshape(shape)
 
-    def accepted(self) -> Run | None:
-        """The result if it is complete and accepted."""
-        return Run("accepted", "", self._tensors) if self._end is not None and self._end[0] == "accepted" else None
-
-    def outcome(self, exit_code: int) -> Run:
-        """The verdict of a program whose process has ended (negative code: killed by that signal)."""
-        if (done := self.accepted()) is not None:
-            return done
-        if self._end is not None:
-            return Run(*self._end, {})
+    def cut_off(self, exit_code: int) -> Run:
+        """The verdict of a program whose process ended before its stream (negative code: killed by that signal)."""
         if exit_code == -signal.SIGXCPU:
             return Run("time-limit", "uses too much CPU time", {})
         if exit_code == -signal.SIGXFSZ:

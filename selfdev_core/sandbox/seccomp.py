@@ -3,7 +3,7 @@
 A classic BPF program, written out by hand so that it needs no library. A refused call gives EPERM, which a Python
 program meets as PermissionError. A call in another architecture's numbering (x32, 32-bit) ends the process. Signals
 go to the process itself only: its own process number is part of the filter. A clock of another process is a negative
-number, and refused.
+number, and refused. Pages may not be merged with those of other processes.
 
 Executable memory stays allowed, because matrix libraries write machine code at run time; such code meets this filter too.
 """
@@ -20,7 +20,7 @@ from selfdev_core.sandbox import kernel
 # name → number on x86_64, on aarch64.
 ALLOWED = {
     "read": (0, 63), "write": (1, 64), "writev": (20, 66), "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62),
-    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233),
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216),
     "brk": (12, 214), "futex": (202, 98), "sched_yield": (24, 124), "membarrier": (324, 283),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
     "nanosleep": (35, 101), "gettimeofday": (96, 169), "restart_syscall": (219, 128), "getrandom": (318, 278),
@@ -33,14 +33,17 @@ ALLOWED = {
 _TO_SELF = {"kill": (62, 129), "tgkill": (234, 131)}
 _ABOUT_SELF = {"sched_getaffinity": (204, 123)}
 _CLOCKS = {"clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115)}
+_MEMORY_ADVICE = {"madvise": (28, 233)}  # any but merging pages, whose timing tells what other processes hold
 _ABSENT = {"clone3": (435, 435)}  # ENOSYS, so that the C library falls back to clone, which is refused
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32, _NEGATIVE = 0x40000000, 0x80000000
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; arguments are little-endian
+# Offsets in struct seccomp_data; arguments are little-endian.
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 32
 _FILTER_MODE = 2
+_MERGEABLE = 12
 _PID_MARK = 0x5E1FDE77
 
 
@@ -54,7 +57,13 @@ def template() -> bytes:
     allowed = sorted(numbers[column] for numbers in ALLOWED.values())
     special = [
         (_EQUAL, numbers[column], ending, "")
-        for ending, calls in (("self", _TO_SELF), ("about", _ABOUT_SELF), ("clock", _CLOCKS), ("absent", _ABSENT))
+        for ending, calls in (
+            ("self", _TO_SELF),
+            ("about", _ABOUT_SELF),
+            ("clock", _CLOCKS),
+            ("advice", _MEMORY_ADVICE),
+            ("absent", _ABSENT),
+        )
         for numbers in calls.values()
     ]
     # Layout: checks, then the endings. A jump names how many instructions it passes over.
@@ -67,7 +76,7 @@ def template() -> bytes:
         *special,
         (_RETURN, _ERRNO | errno.EPERM, "", ""),
     ]
-    endings = {"self": 0, "about": 2, "clock": 5, "refuse": 7, "allow": 8, "absent": 9, "kill": 10}
+    endings = {"self": 0, "about": 2, "clock": 5, "refuse": 7, "allow": 8, "absent": 9, "kill": 10, "advice": 11}
     tail = [
         (_LOAD, _FIRST_ARGUMENT, 0, 0),
         (_EQUAL, _PID_MARK, 6, 5),
@@ -80,6 +89,10 @@ def template() -> bytes:
         (_RETURN, _ALLOW, 0, 0),
         (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
         (_RETURN, _KILL, 0, 0),
+        (_LOAD, _THIRD_ARGUMENT, 0, 0),
+        (_EQUAL, _MERGEABLE, 0, 1),
+        (_RETURN, _ERRNO | errno.EPERM, 0, 0),
+        (_RETURN, _ALLOW, 0, 0),
     ]
 
     def jump(here: int, where: str) -> int:

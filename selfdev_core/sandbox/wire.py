@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 MAX_HEADER = 8192
@@ -77,15 +78,15 @@ class FrameReader:
         self._buffer = bytearray()
         self._left = limit
 
-    def feed(self, data: bytes | memoryview) -> list[tuple[dict[str, Any], bytearray]]:
-        self._left -= len(data)
-        if self._left < 0:
-            raise WireError("sends more than the expected tensors hold")
-        self._buffer += data
-        frames = []
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[dict[str, Any], bytearray]]:
+        """Frames that are complete now. What follows one is looked at when the next one is asked for."""
+        self._buffer += data[: self._left]
+        over = len(data) > self._left
+        self._left -= min(self._left, len(data))
         while (frame := self._next()) is not None:
-            frames.append(frame)
-        return frames
+            yield frame
+        if over:
+            raise WireError("sends more than the expected tensors hold")
 
     def _next(self) -> tuple[dict[str, Any], bytearray] | None:
         if len(self._buffer) < _LENGTH.size:

@@ -12,6 +12,7 @@ import pytest
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.validate import validate
+from tests.security.census import Census
 
 pytestmark = pytest.mark.usefixtures("healthy")
 FIRST = "v = list(model_dict.values())[0]\n    "
@@ -144,8 +145,6 @@ LOOPS = {
     "ignores signals": "import signal\n[signal.signal(s, signal.SIG_IGN) for s in (1, 2, 3, 14, 15, 17, 24)]\nwhile True: pass",
     "stops itself": "import os\nos.kill(os.getpid(), 19)",
     "loops in C": _program("pow(7, 10**9) if v.dim() else v"),
-    "loops after its result": _program("return v")
-    + "import atexit, os\nos._exit = lambda *_: [0 for _ in iter(int, 1)]",
 }
 
 
@@ -157,6 +156,14 @@ def test_the_deadline_ends_a_program_that(what: str, sandbox: Sandbox, monkeypat
     assert time.monotonic() - began < 0.6 + 1.5
     assert run.reason == "time-limit", run
     assert re.search(r"longer than 0\.6 s", run.detail)
+
+
+def test_a_program_that_does_not_end_after_its_result_is_ended(sandbox: Sandbox) -> None:
+    sandbox.run(_program("return v"), "probes")  # the worker is warm
+    census = Census()
+    run = sandbox.run(_program("return v") + "import os\nos._exit = lambda *_: [0 for _ in iter(int, 1)]", "probes")
+    assert run.reason == "accepted"
+    assert census.strangers() == set()
 
 
 def test_several_threads_run_programs_at_once(sandbox: Sandbox, bundle: Bundle) -> None:

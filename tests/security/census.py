@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
+_SETTLED = 0.2  # seconds in which a process that was killed is gone
 
 
 @contextmanager
@@ -40,9 +41,10 @@ def descendants() -> set[int]:
 
 
 class Census:
-    """The number of processes that are right here: as many as when it was made."""
+    """The number of processes that are right here: as many as when it was made, less those that were just ending."""
 
     def __init__(self) -> None:
+        time.sleep(_SETTLED)
         self.known = descendants()
 
     def strangers(self, patience: float = 0.5) -> set[int]:

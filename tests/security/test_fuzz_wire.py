@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from selfdev_core.records import Level
 from selfdev_core.sandbox.client import Sandbox
-from selfdev_core.sandbox.received import Received, quota
+from selfdev_core.sandbox.received import Received
 from selfdev_core.sandbox.wire import MAX_HEADER, FrameReader, WireError, recv_frame
 from tests.security.examine import HARMLESS, Setting
 from tests.security.levels import LEVELS
@@ -77,14 +77,13 @@ def test_the_reader_gives_frames_within_its_limit_or_a_wire_error(stream: bytes,
 def test_the_receiver_gives_a_run_that_keeps_the_contract_or_a_wire_error(
     world: World, stream: bytes, cut: int, code: int
 ) -> None:
-    received, reader = Received(world.bundle), FrameReader(quota(world.bundle))
+    received, run = Received(world.bundle), None
     try:
         for start in range(0, len(stream), cut):
-            for header, body in reader.feed(stream[start : start + cut]):
-                received.take(header, body)
+            run = run or received.feed(stream[start : start + cut])
     except WireError:
         return
-    run = received.outcome(code)
+    run = run or received.cut_off(code)
     run.detail.encode()
     assert len(run.detail) <= 400
     if run.reason == "accepted":

@@ -67,6 +67,12 @@ POWERS: tuple[Hostile, ...] = (
     _call("asks for its kernel keyring", "250, 0, -3, 1"),
     attack("makes an anonymous file", "reaches", 'os.memfd_create("x")\nreturn PROOF'),
     attack("makes secret memory", "reaches", "syscall(447, 0)\nreturn PROOF", control="never"),
+    attack(
+        "merges its pages with those of others",
+        "reaches",
+        'room = load("mmap").mmap(-1, 4096)\nsyscall(28, ctypes.addressof(ctypes.c_char.from_buffer(room)), 4096, 12)\n'
+        "return PROOF",
+    ),
     attack("lets itself be traced", "reaches", "syscall(101, 0, 0, 0, 0)\nreturn PROOF"),
     attack(
         "raises its limits",
