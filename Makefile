@@ -6,9 +6,9 @@ INSTALLED := $(VENV)/.installed
 export SELFDEV_HOME ?= $(CURDIR)/.selfdev
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all lint bench bench-loop bench-families bench-sandbox clean help
+.PHONY: demo test test-all lint bench bench-loop bench-families bench-sandbox bench-durability clean help
 help:
-	@echo "make demo | test | test-all | lint | bench | bench-loop | bench-families | bench-sandbox | clean"
+	@echo "make demo | test | test-all | lint | bench | bench-loop | bench-families | bench-sandbox | bench-durability | clean"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("selfdev needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -40,6 +40,9 @@ bench-families: $(INSTALLED)
 
 bench-sandbox: $(INSTALLED)
 	$(BIN)/python -m benchmarks.sandbox
+
+bench-durability: $(INSTALLED)
+	$(BIN)/python -m benchmarks.durability
 
 clean:
 	-$(BIN)/selfdev server stop

@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 from prefect import flow
 
+from flows.artifacts import ResultArtifacts
 from flows.iteration import iteration
+from flows.names import FLOW
+from flows.watch import watched
 from selfdev_core.assemble import assemble, earlier_result, save_result
+from selfdev_core.budget import reached
 from selfdev_core.config import CampaignConfig
 from selfdev_core.finalists import run_finalists
 from selfdev_core.iteration import IterationRecord, IterationSpec, read_iteration
@@ -21,18 +25,29 @@ from tasks.executor import TaskExecutor
 EXTRA_ROUNDS = 4  # rounds the untrained arm may add to reach the trained arm's number of evaluated programs
 
 Iterate = Callable[[IterationSpec], str]
+Keep = Callable[[CampaignResult], object]
 
 
-@flow(name="campaign", flow_run_name="{config.name}", validate_parameters=False)
+@flow(name=FLOW, flow_run_name="{config.name}")
 def campaign(config: CampaignConfig) -> str:
     """Run one campaign, or go on with it: finished work comes from the store. Returns the campaign's name."""
     ready = prepare(config)
-    executor = TaskExecutor(ready.settings)
-    return loop(ready, executor, lambda spec: iteration(spec, ready.settings)).name
+    with watched(ready):
+        executor = TaskExecutor(ready.settings)
+        keep_result = ResultArtifacts(workspace_of(ready.settings).progress.note)
+        return loop(ready, executor, lambda spec: iteration(spec, ready.settings), keep_result).name
 
 
-def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResult:
-    """The whole method, whoever runs its stages and iterations."""
+def loop(ready: Prepared, executor: Executor, iterate: Iterate, keep_result: Keep = save_result) -> CampaignResult:
+    """The whole method, whoever runs its stages and iterations; the ledger has it as one run.
+
+    `keep_result` is given each result so far.
+    """
+    with workspace_of(ready.settings).ledger.run():
+        return _loop(ready, executor, iterate, keep_result)
+
+
+def _loop(ready: Prepared, executor: Executor, iterate: Iterate, keep_result: Keep) -> CampaignResult:
     plan = ready.plan
     workspace = workspace_of(ready.settings)
     arms: dict[Arm, list[IterationRecord]] = {"trained": [], "untrained": []}
@@ -41,34 +56,42 @@ def loop(ready: Prepared, executor: Executor, iterate: Iterate) -> CampaignResul
     earlier = earlier_result(plan.config)
     keep = earlier is not None and earlier.finished  # a rerun does not put a partial result in a finished one's place
 
-    def sample(arm: Arm, number: int, train: bool) -> None:
+    def sample(arm: Arm, number: int, train: bool, last: int | None = None) -> None:
         nonlocal earlier
         done = arms[arm]
         factory = done[-1].factory if done else FactoryRef(sha256=plan.models.seed.sha256)
+        before = tuple(keys[arm])
         spec = IterationSpec(
-            plan=plan, arm=arm, iteration=number, factory=factory, train=train, earlier=tuple(keys[arm])
+            plan=plan, arm=arm, iteration=number, factory=factory, train=train, earlier=before, last=last
         )
         keys[arm].append(iterate(spec))
         done.append(read_iteration(keys[arm][-1], workspace))
         if not keep:
             earlier = assemble(plan, arms["trained"], arms["untrained"], None, earlier, workspace.store)
-            save_result(earlier)
+            keep_result(earlier)
 
-    rounds = plan.config.factory.iterations
+    rounds, stop = plan.config.factory.iterations, None
     for number in range(1, rounds + 1):
         sample("trained", number, train=number < rounds)
         if plan.config.controls.untrained:
             sample("untrained", number, train=False)
-    if plan.config.controls.untrained:
-        for number in range(rounds + 1, rounds + EXTRA_ROUNDS + 1):
+        if number < rounds and (stop := reached(plan, arms["trained"], arms["untrained"], workspace)):
+            workspace.progress.note(stop.told)
+            break
+    last = len(arms["trained"])
+    if plan.config.controls.untrained:  # also when a budget ended the search: the arms must have an equal number
+        for number in range(last + 1, last + EXTRA_ROUNDS + 1):
             if _evaluated(arms["untrained"]) >= _evaluated(arms["trained"]):
                 break
-            sample("untrained", number, train=False)
+            sample("untrained", number, train=False, last=last)
 
-    finals = run_finalists(plan, ready.validation, arms["trained"], arms["untrained"], executor, workspace)
-    result = assemble(plan, arms["trained"], arms["untrained"], finals, earlier, workspace.store)
+    stopped_after = stop.iterations if stop else 0
+    finals = run_finalists(
+        plan, ready.validation, arms["trained"], arms["untrained"], executor, workspace, stopped_after
+    )
+    result = assemble(plan, arms["trained"], arms["untrained"], finals, earlier, workspace.store, stop)
     workspace.progress.stage("report", 1)
-    save_result(result)
+    keep_result(result)
     workspace.progress.advance()
     return result
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from flows.deploy_cli import add_to
 from selfdev_core.errors import SelfdevError
 
 console = Console()
@@ -28,13 +29,20 @@ Start here:  [bold]selfdev demo[/bold]  runs a whole campaign on this machine in
 Then:        [bold]selfdev show[/bold], [bold]selfdev report[/bold], [bold]selfdev export[/bold]; your own models:
              [bold]selfdev run CAMPAIGN.yaml[/bold] (write one with [bold]selfdev init[/bold]).
 
+Campaigns that workers run, by schedule or from the Prefect UI:  [bold]selfdev deploy[/bold], [bold]selfdev worker[/bold].
+
 Everything is kept in SELFDEV_HOME (by default ~/.selfdev). Every command may be interrupted and run again.""",
 )
 miniature_app = typer.Typer(no_args_is_help=True, help="The miniature model families that ship with the package.")
 server_app = typer.Typer(no_args_is_help=True, help="The local Prefect server whose UI shows campaigns.")
 app.add_typer(miniature_app, name="miniature")
 app.add_typer(server_app, name="server")
+store_app = typer.Typer(no_args_is_help=True, help="The artifact store.")
+app.add_typer(store_app, name="store")
 
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="A folder or s3://bucket/prefix; by default the store in SELFDEV_HOME.")
+]
 CampaignName = Annotated[str, typer.Argument(help="Name of the campaign (the `name` in its file).")]
 
 
@@ -174,11 +182,47 @@ def export(
 
 
 @app.command()
+def cost(
+    campaign: Annotated[str, typer.Argument(metavar="NAME|CAMPAIGN.yaml")] = "miniature",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """What a campaign took: time, devices, programs, questions, tokens, cache hits, retries, kills, money."""
+    from flows.cost import print_cost
+
+    print_cost(campaign, as_json, console)
+
+
+@app.command()
 def doctor() -> None:
     """What this machine can do, and what is missing."""
     from flows.doctor import print_doctor
 
     print_doctor(console)
+
+
+@app.command()
+def gc(
+    store: StoreOption = None,
+    days: Annotated[float, typer.Option(help="Keep whatever is younger, days.", min=0.0)] = 7.0,
+    forget: Annotated[list[str] | None, typer.Option(help="Campaign that is no longer kept (repeatable).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it nothing is changed.")] = False,
+) -> None:
+    """Say what of the store no campaign needs any more; with --yes, remove it."""
+    from flows.keep import collect
+
+    collect(store, days, forget or [], yes, console)
+
+
+@store_app.command("verify")
+def store_verify(
+    store: StoreOption = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove what is damaged, so that it is made again.")] = False,
+) -> None:
+    """Check every object against its digest. Ends with status 1 when damage is left."""
+    from flows.keep import check
+
+    if not check(store, drop, console):
+        raise typer.Exit(1)
 
 
 @miniature_app.command()
@@ -197,10 +241,9 @@ def build(
 @server_app.command("start")
 def server_start() -> None:
     """Start the local Prefect server and print the UI's address."""
-    from flows.server import running_server, start_server
+    from flows.server import local_server
 
-    server = running_server() or start_server()
-    typer.echo(server.url.removesuffix("/api"))
+    typer.echo(local_server().url.removesuffix("/api"))
 
 
 @server_app.command("stop")
@@ -209,6 +252,9 @@ def server_stop() -> None:
     from flows.server import stop_server
 
     typer.echo("stopped" if stop_server() else "no local server is running")
+
+
+add_to(app)
 
 
 def main() -> None:

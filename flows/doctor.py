@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selfdev_core.errors import SelfdevError
-from selfdev_core.prepare import selfdev_home
+from selfdev_core.home import selfdev_home
 from selfdev_core.store.artifacts import ArtifactStore
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "prefect", "pydantic", "s3fs")
@@ -103,12 +103,19 @@ def _sandbox() -> tuple[str, bool, str]:
 
 
 def _server() -> tuple[str, bool, str]:
+    from flows.database import SQLITE, configured
     from flows.server import running_server
 
     if "PREFECT_API_URL" in os.environ:
         return ("prefect server", True, f"configured: {os.environ['PREFECT_API_URL']}")
     server = running_server()
-    return ("prefect server", True, server.url.removesuffix("/api") if server else "local, starts with a campaign")
+    if server is not None:
+        return ("prefect server", True, f"{server.url.removesuffix('/api')}, keeps its runs in {server.database}")
+    try:
+        named = configured()
+    except SelfdevError as error:
+        return ("prefect server", False, str(error))
+    return ("prefect server", True, f"local, starts with a campaign, on {named.name if named else SQLITE}")
 
 
 def _families() -> list[tuple[str, bool, str]]:

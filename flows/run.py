@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from flows.display import LiveProgress
+from flows.revive import kept_alive, through_absence
 from flows.server import use_server
 from selfdev_core.assemble import campaign_folder, earlier_result
 from selfdev_core.config import CampaignConfig
@@ -30,20 +30,23 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
         earlier = earlier_result(config)
         if earlier is None or not earlier.finished:
             workspace.pool.warm()  # while the server starts
-        ui = use_server(Path(ready.settings.store))
+        ui = use_server()
         console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)
-        with LiveProgress(config, status, console) as progress:
+        with LiveProgress(config, status, console) as progress, kept_alive(progress.note):
             workspace.progress = progress
-            from flows.campaign import campaign
-            from tasks.executor import threads
+            from prefect import tags
 
-            campaign.with_options(task_runner=threads(config.resources.workers))(config)
+            from flows.campaign import campaign
+            from flows.names import campaign_tags
+
+            with tags(*campaign_tags(config.name)):
+                through_absence(lambda: campaign(config), progress.note)
     except KeyboardInterrupt:
         console.print(
             f"\n[bold]Stopped.[/bold] Finished work is kept. Go on with:  {escape(shlex.join(resume))}", highlight=False
         )
         raise
-    except SelfdevError:
+    except (SelfdevError, OSError):
         console.print(
             f"Finished work is kept. When this is mended, go on with:  {escape(shlex.join(resume))}", highlight=False
         )

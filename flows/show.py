@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import timedelta
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from selfdev_core.assemble import campaign_folder
 from selfdev_core.errors import ConfigError
-from selfdev_core.prepare import selfdev_home
+from selfdev_core.home import selfdev_home
 from selfdev_core.records import Scorecard
 from selfdev_core.report.answer import answer
 from selfdev_core.result import CampaignResult, Contender
@@ -26,6 +27,8 @@ def print_outcome(result: CampaignResult, console: Console) -> None:
     console.print()
     print_leaderboard(result, 8, console)
     console.print(f"\n{answer(result).sentence}\n", highlight=False)
+    if result.stopped_by:
+        console.print(f"{result.stopped_by.told}\n", highlight=False)
     console.print(f"Report  {campaign_folder(result.name) / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(
         f"Next    selfdev show {result.name} -a winner   ·   selfdev export {result.name}   ·   selfdev server stop",
@@ -39,15 +42,37 @@ def print_leaderboard(result: CampaignResult, top: int, console: Console) -> Non
     table = Table(title=f"{result.name}: {'finished' if result.finished else 'in progress'}", title_justify="left")
     for column in ("", "program or model", "search", "validation", "test"):
         table.add_column(column, justify="left" if column in ("", "program or model") else "right")
-    rows = result.leaderboard or _so_far(result)
-    for row in rows[:top]:
-        mark = "★" if row.subject == result.winner else ""
-        table.add_row(mark, row.label, *(_score(card) for card in (row.search, row.validation, row.test)))
+    for row in standings(result)[:top]:
+        table.add_row(*row)
     console.print(table)
     if result.test_openings:
         console.print(
             f"★ winner by validation score; test split opened {result.test_openings} time(s)", highlight=False
         )
+
+
+class Standing(NamedTuple):
+    """A row of the leaderboard as it is shown: ★ on the winner, scores in per cent."""
+
+    mark: str
+    label: str
+    search: str
+    validation: str
+    test: str
+
+
+def standings(result: CampaignResult) -> list[Standing]:
+    """Best first: by validation score, before the finalists by search score."""
+    if not result.leaderboard:
+        return _so_far(result)
+    return [
+        Standing(
+            "★" if row.subject == result.winner else "",
+            row.label,
+            *(_score(card) for card in (row.search, row.validation, row.test)),
+        )
+        for row in result.leaderboard
+    ]
 
 
 def print_program(result: CampaignResult, row: Contender, console: Console) -> None:
@@ -104,17 +129,15 @@ def print_status(name: str | None, console: Console) -> None:
         console.print(f"No campaign in {selfdev_home()} yet. Try: selfdev demo", highlight=False)
 
 
-def _so_far(result: CampaignResult) -> tuple[Contender, ...]:
-    """Before the finalists: candidates by search score, without scorecards."""
-    seen: dict[str, tuple[float, Contender]] = {}
+def _so_far(result: CampaignResult) -> list[Standing]:
+    """Before the finalists: candidates by search score."""
+    seen: dict[str, tuple[float, str]] = {}
     for one in result.iterations:
         for c in one.candidates:
             if c.verdict.accepted:
-                row = Contender(
-                    subject=c.algorithm_id, label=f"{one.arm} {c.algorithm_id} {c.score:.1%}", kind="candidate"
-                )
-                seen.setdefault(c.algorithm_id, (c.score, row))
-    return tuple(row for _, row in sorted(seen.values(), key=lambda pair: -pair[0]))
+                seen.setdefault(c.algorithm_id, (c.score, f"{one.arm} {c.algorithm_id}"))
+    best_first = sorted(seen.values(), key=lambda pair: -pair[0])
+    return [Standing("", label, f"{score:.1%}", "–", "–") for score, label in best_first]
 
 
 def _score(card: Scorecard | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from selfdev_core.result import CampaignResult, Contender
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.validate import validate
+from selfdev_core.scratch import Scratch
 
 
 def find_program(result: CampaignResult, wanted: str) -> Contender:
@@ -62,8 +62,8 @@ def apply_program(
     others = {name: Checkpoint(folder) for name, folder in experts.items()}
     check_fit(base, others, scope)
     name = algorithm_id(source)
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
-        bundles = write_bundles(base, others, scope, Path(scratch))
+    with Scratch() as scratch:
+        bundles = write_bundles(base, others, scope, scratch.path)
         with Sandbox(bundles, seconds, memory_gb, level=layers.grant(least_level)) as sandbox:
             verdict = validate(name, source, sandbox)
             if verdict.accepted:

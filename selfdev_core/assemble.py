@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from selfdev_core.config import CampaignConfig
+from selfdev_core.config import CampaignConfig, content_of
 from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import Finals
+from selfdev_core.home import campaign_folder as campaign_folder
+from selfdev_core.home import replace_text, selfdev_home
 from selfdev_core.iteration import CampaignPlan, IterationRecord
 from selfdev_core.openings import read_openings
-from selfdev_core.prepare import selfdev_home
 from selfdev_core.records import Cost
-from selfdev_core.result import BudgetNote, CampaignResult, Interval
+from selfdev_core.result import BudgetNote, CampaignResult, Interval, Stop
 from selfdev_core.statistics.intervals import mean_difference
 from selfdev_core.store.artifacts import ArtifactStore
 
@@ -30,8 +31,11 @@ def assemble(
     finals: Finals | None,
     earlier: CampaignResult | None,
     store: ArtifactStore,
+    stop: Stop | None = None,
 ) -> CampaignResult:
-    """The result so far; without `finals` it is marked unfinished. `earlier`: what an earlier run of it left."""
+    """The result so far; without `finals` it is marked unfinished. `earlier`: what an earlier run of it left; `stop`: the
+    cap that ended the search."""
+    ended = earlier is not None and earlier.finished and earlier.stopped_by == stop  # found again, not gone on with
     evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
     openings = read_openings(store, plan.config.name).openings
     return CampaignResult(
@@ -39,7 +43,7 @@ def assemble(
         config=plan.config.model_dump(mode="json"),
         finished=finals is not None,
         started_at=earlier.started_at if earlier else now(),
-        ended_at="" if finals is None else earlier.ended_at if earlier and earlier.finished else now(),
+        ended_at="" if finals is None else earlier.ended_at if earlier and ended else now(),
         conditions=conditions(),
         iterations=tuple(one.result for one in (*trained, *untrained)),
         leaderboard=finals.leaderboard if finals else (),
@@ -48,6 +52,7 @@ def assemble(
         learned_gain=_learned_gain(plan, trained, untrained),
         best_of_arms=finals.best_of_arms if finals else {},
         budget=BudgetNote(trained=evaluated[0], untrained=min(evaluated), human=finals.human if finals else 0),
+        stopped_by=stop,
         test_openings=len(openings),
         costs=_costs(trained, untrained, finals),
     )
@@ -89,21 +94,13 @@ def _costs(
     return total
 
 
-def campaign_folder(name: str) -> Path:
-    """Where a campaign's result, report and status lie."""
-    return selfdev_home() / "campaigns" / name
-
-
 def save_result(result: CampaignResult) -> Path:
     """Write result.json and report.html into the campaign's folder; returns the report's path."""
     from selfdev_core.report import render_report
 
     folder = campaign_folder(result.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("result.json", result.model_dump_json(indent=1)), ("report.html", render_report(result))):
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+    replace_text(folder / "result.json", result.model_dump_json(indent=1))
+    replace_text(folder / "report.html", render_report(result))
     return folder / "report.html"
 
 
@@ -126,9 +123,9 @@ def load_result(name: str) -> CampaignResult:
 
 
 def earlier_result(config: CampaignConfig) -> CampaignResult | None:
-    """What an earlier run of this very configuration left, finished or not."""
+    """What an earlier run of this configuration left, finished or not; it may have had another budget or other resources."""
     try:
         result = load_result(config.name)
     except ConfigError:
         return None
-    return result if result.config == config.model_dump(mode="json") else None
+    return result if content_of(result.config) == content_of(config.model_dump(mode="json")) else None

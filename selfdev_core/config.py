@@ -6,22 +6,23 @@ miniature campaign's. Where a default is the paper's value the description says 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from selfdev_core.errors import ConfigError
 from selfdev_core.records import Level, Scope
+from selfdev_core.resources import ResourcesConfig
+from selfdev_core.section import Section
+from selfdev_core.store.location import check_url, is_url
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 ExpertName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$")]
+StoreUrl = Annotated[str, Field(pattern=r"^s3://[^@?]+$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class ModelsConfig(Section):
@@ -167,6 +168,8 @@ class DpoConfig(Section):
 
 
 class FinalistsConfig(Section):
+    """Who is measured again at the end."""
+
     count: int = Field(
         8, ge=1, description="Best programs by search score that are re-scored on validation (the paper: 15)."
     )
@@ -191,11 +194,29 @@ class ControlsConfig(Section):
     )
 
 
-class ResourcesConfig(Section):
-    """How the work is spread. Nothing here changes a result, so nothing here is part of a cache key."""
+class BudgetConfig(Section):
+    """Caps on the search. Nothing here changes a score or is part of a cache key; raise a cap and run again to go on.
 
-    workers: int = Field(2, ge=1, le=256, description="Processes that hold models; one thread each.")
-    chunk_size: int = Field(16, ge=1, description="Candidates per task run, at most.")
+    A campaign always does one iteration. At a cap it begins no further one, makes controls, finalists and report from
+    what there is (which comes on top of the cap), and says so.
+    """
+
+    wall_hours: float | None = Field(
+        None, gt=0.0, description="No iteration begins once the campaign has run for so long, all its runs together."
+    )
+    device_hours: float | None = Field(
+        None, gt=0.0, description="No iteration begins once its workers have been busy for so long, all together."
+    )
+    programs: int | None = Field(
+        None, ge=1, description="Programs drawn, both arms together; no iteration begins that would draw more."
+    )
+    tokens: int | None = Field(
+        None, ge=1, description="No iteration begins once so many tokens were sampled in programs and search answers."
+    )
+    price_per_device_hour: float | None = Field(
+        None, ge=0.0, description="What an hour of a busy worker costs; `selfdev cost` turns it into money."
+    )
+    currency: str = Field("USD", min_length=1, max_length=8, description="Of the price.")
 
 
 class CampaignConfig(Section):
@@ -214,9 +235,31 @@ class CampaignConfig(Section):
     finalists: FinalistsConfig = FinalistsConfig()
     controls: ControlsConfig = ControlsConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    store: Path | None = Field(
-        None, description="Folder of the artifact store; by default `store` in the selfdev home."
+    budget: BudgetConfig = BudgetConfig()
+    store: StoreUrl | Path | None = Field(
+        None,
+        description="Artifact store: a folder, or s3://bucket/prefix with endpoint and credentials from the AWS "
+        "environment; by default `store` in the selfdev home.",
     )
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _address(cls, value: object) -> object:
+        return check_url(value) if isinstance(value, str) and is_url(value) else value
+
+    @model_validator(mode="after")
+    def _one_iteration(self) -> Self:
+        cap, least = self.budget.programs, self.factory.samples
+        if cap is not None and cap < least:
+            raise ValueError(
+                f"budget.programs: {cap} is less than one iteration draws; give at least {least}, or lower factory.samples"
+            )
+        return self
+
+
+def content_of(config: Mapping[str, object]) -> dict[str, object]:
+    """Of a configuration as plain data, what its result depends on: neither how the work is spread nor when it stops."""
+    return {name: value for name, value in config.items() if name not in ("resources", "budget")}
 
 
 def load_campaign(path: Path) -> CampaignConfig:
@@ -263,5 +306,6 @@ def _anchored(config: CampaignConfig, folder: Path) -> CampaignConfig:
     files = {f: fix(getattr(q, f)) for f in ("search_file", "validation_file", "test_file")}
     prompt = config.factory.prompt
     factory = config.factory.model_copy(update={"prompt": fix(prompt) if isinstance(prompt, Path) else prompt})
-    update = {"models": models, "questions": q.model_copy(update=files), "factory": factory, "store": fix(config.store)}
+    store = config.store if isinstance(config.store, str) else fix(config.store)
+    update = {"models": models, "questions": q.model_copy(update=files), "factory": factory, "store": store}
     return config.model_copy(update=update)

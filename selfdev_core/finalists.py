@@ -43,7 +43,7 @@ class _Scorer:
         self, label: str, programs: list[Program], plain: tuple[ModelRef, ...], questions: QuestionSet
     ) -> dict[str, Scorecard]:
         # Small chunks: here a program is scored on many more questions than in the search.
-        size = max(1, self.plan.config.resources.chunk_size // 4)
+        size = max(1, self.plan.config.resources.chunk_for(len(programs)) // 4)
         jobs = evaluate_jobs(self.plan, programs, questions, size, plain)
         self._workspace.progress.stage(f"finalists · {label}", len(programs) + len(plain))
         made = self._executor.map(EVALUATE, jobs)
@@ -67,8 +67,12 @@ def run_finalists(
     untrained: list[IterationRecord],
     executor: Executor,
     workspace: Workspace,
+    stopped_after: int = 0,
 ) -> Finals:
-    """Score controls and finalists, pick the winner by the stated rule, open the test split once."""
+    """Score controls and finalists, pick the winner by the stated rule, open the test split once.
+
+    `stopped_after`: iterations after which a budget ended the search; 0 when it is whole.
+    """
     from selfdev_core.statistics.intervals import mcnemar_exact, paired_difference
 
     scorer = _Scorer(plan, executor, workspace)
@@ -121,7 +125,7 @@ def run_finalists(
         rivals["best human-designed"] = max((p.algorithm_id for p in best_human), key=standing)
     if top["untrained"]:
         rivals["best untrained"] = max((p.algorithm_id for p in top["untrained"]), key=standing)
-    test = open_test_split(plan.config, winner, tuple(rivals.values()), workspace)
+    test = open_test_split(plan.config, winner, tuple(rivals.values()), workspace, stopped_after)
     contestants = list(
         dict.fromkeys((winner, *rivals.values()))
     )  # in order: the jobs must be the same in every process
@@ -144,7 +148,8 @@ def run_finalists(
 def _runnable(programs: list[Program], plan: CampaignPlan, executor: Executor, workspace: Workspace) -> list[Program]:
     """Human-designed programs that merge these models (all of them, unless a model set is peculiar)."""
     workspace.progress.stage("finalists · merge controls", len(programs))
-    parts = chunks(programs, plan.config.resources.chunk_size, plan.config.resources.workers)
+    resources = plan.config.resources
+    parts = chunks(programs, resources.chunk_for(len(programs)), resources.workers)
     made = executor.map(MERGE, [MergeJob(models=plan.models, limits=plan.limits, programs=part) for part in parts])
     failed = {m.algorithm_id: m.verdict for manifest in made for m in manifest.merged if not m.verdict.accepted}
     for key, verdict in failed.items():

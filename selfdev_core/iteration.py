@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from pydantic import Field
+
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import StoreError
 from selfdev_core.factory.temperature import temperature_of
@@ -36,6 +38,7 @@ from selfdev_core.stages.jobs import (
     ValidateJob,
     chunks,
 )
+from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Limits, Workspace
 
 
@@ -67,6 +70,7 @@ class IterationSpec(Record):
     factory: FactoryRef
     train: bool
     earlier: tuple[str, ...] = ()
+    last: int | None = Field(None, description="The trained arm's last iteration, where a budget ended it early.")
 
 
 class IterationRecord(Record):
@@ -101,7 +105,7 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
 
     jobs = [
         ValidateJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-        for chunk in chunks(programs, resources.chunk_size, resources.workers)
+        for chunk in chunks(programs, resources.chunk_for(len(programs)), resources.workers)
     ]
     workspace.progress.stage(_label(spec, "validate"), len(programs))
     checked = executor.map(VALIDATE, jobs)
@@ -120,14 +124,16 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         MERGE,
         [
             MergeJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-            for chunk in chunks(list(first.values()), resources.chunk_size, resources.workers)
+            for chunk in chunks(list(first.values()), resources.chunk_for(len(first)), resources.workers)
         ],
     )
     add("merge", *(manifest.cost for manifest in merged))
     failed = {m.algorithm_id: m.verdict for manifest in merged for m in manifest.merged if not m.verdict.accepted}
     chosen = [program for program in first.values() if program.algorithm_id not in failed]
     workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
-    answered = executor.map(EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, resources.chunk_size))
+    answered = executor.map(
+        EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, resources.chunk_for(len(chosen)))
+    )
     add("evaluate", *(manifest.cost for manifest in answered))
     cards = {card.subject: card for manifest in answered for card in manifest.scorecards}
 
@@ -170,6 +176,7 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         costs=spent,
     )
     key = record.digest
+    workspace.refer([Reference("iterations", key)])
     workspace.store.write("iterations", key, record)
     return key
 
@@ -234,7 +241,7 @@ def _generate_job(spec: IterationSpec, factory: FactoryRef, start: int, count: i
 def _temperature(spec: IterationSpec, iteration: int) -> float:
     """Rounds that the untrained arm adds after the last iteration are drawn at the last iteration's temperature."""
     config = spec.plan.config.factory
-    return temperature_of(config.temperature, min(iteration, config.iterations))
+    return temperature_of(config.temperature, min(iteration, spec.last or config.iterations))
 
 
 def _learn(

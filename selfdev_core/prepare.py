@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,16 +10,13 @@ from selfdev_core.algorithm.prompt import load_prompt
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.questions import load_questions, store_questions
+from selfdev_core.home import selfdev_home
 from selfdev_core.iteration import CampaignPlan
 from selfdev_core.merging.checkpoints import Checkpoint, check_fit
 from selfdev_core.records import ModelRef, ModelSet, QuestionSet, Scope
+from selfdev_core.resources import ResourcesConfig
 from selfdev_core.sandbox import layers
-from selfdev_core.workspace import Workspace, WorkspaceSettings, workspace_of
-
-
-def selfdev_home() -> Path:
-    """Folder for everything that is kept: SELFDEV_HOME, or `.selfdev` in the user's home."""
-    return Path(os.environ.get("SELFDEV_HOME", "~/.selfdev")).expanduser().resolve()
+from selfdev_core.workspace import RayCluster, Workspace, WorkspaceSettings, workspace_of
 
 
 class Prepared(NamedTuple):
@@ -42,7 +39,8 @@ def prepare(config: CampaignConfig) -> Prepared:
     this machine cannot lock programs in as well as `sandbox.least_level` asks.
     """
     layers.grant(config.sandbox.least_level)
-    _check_device(config.sandbox.device)
+    if config.resources.runner != "ray":  # there the nodes merge, and this machine need not be like them
+        _check_device(config.sandbox.device)
     seed, experts = model_folders(config)
     models = check_models(seed, experts, config.models.scope)
     blocks = {split: load_questions(config.questions, split) for split in ("search", "validation", "test")}
@@ -55,12 +53,13 @@ def prepare(config: CampaignConfig) -> Prepared:
                     f"questions: {item.question[:60]!r} stands in both {other} and {split}; a split that leaks into "
                     "another makes every score worthless: remove it from one of them"
                 )
-    folder = config.store or selfdev_home() / "store"
     settings = WorkspaceSettings(
-        store=str(folder),
+        store=str(config.store or selfdev_home() / "store"),
+        campaign=config.name,
         models=models.folders,
         workers=config.resources.workers,
         least_level=config.sandbox.least_level,
+        ray=_cluster(config.resources),
     )
     store = workspace_of(settings).store
     plan = CampaignPlan(
@@ -71,6 +70,18 @@ def prepare(config: CampaignConfig) -> Prepared:
     )
     # The test split is checked above but not stored: only the finalists step puts it where a task can load it.
     return Prepared(plan, settings, store_questions(store, blocks["validation"]))
+
+
+def _cluster(resources: ResourcesConfig) -> RayCluster | None:
+    if resources.runner == "threads":
+        return None
+    missing = [name for name in ("ray", "prefect_ray") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"resources.runner: ray needs {' and '.join(missing)}: pip install selfdev[ray], on every node; or use "
+            "runner: threads"
+        )
+    return RayCluster(address=resources.ray_address or "", gpus_per_worker=resources.gpus_per_worker)
 
 
 def _check_device(device: str) -> None:
@@ -109,10 +120,12 @@ def check_models(seed: Path, experts: dict[str, Path], scope: Scope) -> Models:
     return Models(ModelSet(seed=base, experts=tuple(refs.values()), scope=scope), folders)
 
 
-def open_test_split(config: CampaignConfig, winner: str, rivals: tuple[str, ...], workspace: Workspace) -> QuestionSet:
+def open_test_split(
+    config: CampaignConfig, winner: str, rivals: tuple[str, ...], workspace: Workspace, stopped_after: int = 0
+) -> QuestionSet:
     """Open the sealed split: store it and write the opening to the ledger (who opened it, for which models)."""
     from selfdev_core.openings import record_opening
 
     reference = store_questions(workspace.store, load_questions(config.questions, "test"))
-    record_opening(workspace.store, config.name, reference, winner, rivals)
+    record_opening(workspace.store, config.name, reference, winner, rivals, stopped_after)
     return reference

@@ -73,6 +73,31 @@ class BudgetNote(Record):
     human: int
 
 
+class Stop(Record):
+    """A cap of the budget that ended the search before its last planned iteration."""
+
+    cap: str = Field(description="Name of the setting in `budget`.")
+    limit: float
+    spent: float = Field(description="When the last iteration was over, in the cap's unit.")
+    iterations: int = Field(description="Iterations done.")
+    planned: int = Field(description="Iterations of the configuration.")
+
+    @property
+    def told(self) -> str:
+        """The stop in one sentence."""
+        what = self.cap.replace("_", " ")
+        amounts = f"{_number(self.spent)} of {_number(self.limit)} {what} were spent"
+        why = f"{amounts}, and the next iteration would have exceeded them" if self.spent < self.limit else amounts
+        return (
+            f"The search was ended by its budget (budget.{self.cap}) after {self.iterations} of {self.planned} iterations: "
+            f"{why}. With a larger cap the same command goes on."
+        )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
+
+
 class CampaignResult(Record):
     name: str
     config: dict[str, object] = Field(description="The configuration, as plain data.")
@@ -93,5 +118,6 @@ class CampaignResult(Record):
         description="Validation score of each arm's finalist (best search score), at equal budget.",
     )
     budget: BudgetNote | None = None
+    stopped_by: Stop | None = Field(None, description="The cap that ended the search, if one did.")
     test_openings: int = 0
     costs: dict[str, Cost] = Field(default_factory=dict, description="Stage → cost, both arms together.")

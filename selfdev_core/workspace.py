@@ -6,10 +6,10 @@ its workspace from `WorkspaceSettings`, which is small plain data.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -17,17 +17,22 @@ from typing import TypeVar
 from pydantic import Field
 
 from selfdev_core.errors import CheckpointError, CorruptRecord
+from selfdev_core.ledger.journal import Journal
+from selfdev_core.ledger.meter import Meter
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import Runner, write_bundles
 from selfdev_core.progress import Progress, Silent
-from selfdev_core.records import Level, ModelSet, Record
+from selfdev_core.records import Cost, Level, ModelSet, Record
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.cuda import CudaExecutor
-from selfdev_core.store.artifacts import ArtifactStore
+from selfdev_core.scratch import Scratch
+from selfdev_core.store.artifacts import CHECKPOINTS, ArtifactStore
+from selfdev_core.store.references import Reference
 from selfdev_core.workers.pool import WorkerPool
 
 R = TypeVar("R", bound=Record)
+_BIG = 256 * 2**20  # bytes from which on storing a checkpoint says how far it is
 
 
 class Limits(Record):
@@ -38,11 +43,29 @@ class Limits(Record):
     device: str = "cpu"
 
 
+class RayCluster(Record):
+    """A Ray cluster that runs the stages: its address (empty: one on this machine) and GPUs per task run that holds a model."""
+
+    address: str = ""
+    gpus_per_worker: float = 0.0
+
+
+@dataclass
+class Work:
+    """What a counted block tells of itself: how much it did, and whether another process stored it first."""
+
+    amount: Cost = field(default_factory=Cost)
+    raced: bool = False
+
+
 class WorkspaceSettings(Record):
-    store: str
+    store: str = Field(description="A folder, or s3://bucket/prefix; credentials are never part of it.")
+    campaign: str = Field(default="", description="Whose references the store keeps; empty: nobody's.")
     models: dict[str, str] = Field(description="Checkpoint sha256 → folder.")
     workers: int
     least_level: Level | None = None
+    ray: RayCluster | None = Field(default=None, description="None: stages run in this process.")
+    scratch_gb: float = Field(default=2.0, description="GiB of merged weights that may wait for their evaluation.")
 
 
 class Workspace:
@@ -50,49 +73,84 @@ class Workspace:
 
     def __init__(self, settings: WorkspaceSettings) -> None:
         self.settings = settings
-        self.store = ArtifactStore(Path(settings.store))
-        self.pool = WorkerPool(settings.workers)
+        self.store = ArtifactStore(settings.store)
         self.progress: Progress = Silent()
-        self.scratch = Path(tempfile.mkdtemp(prefix="selfdev-"))
+        self._scratch = Scratch()
+        self.scratch = self._scratch.path
+        self.pool = WorkerPool(settings.workers if settings.ray is None else 0, self.scratch)
+        self.ledger = Journal(settings.campaign, self.store, lambda text: self.progress.note(text))
+        self.pool.retried = self.ledger.retry
+        self._damaged: set[tuple[str, str]] = set()
         self._sandboxes: dict[str, Sandbox] = {}
+        self._genuine: set[str] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """End workers and sandboxes and remove the scratch folder."""
+        """End workers and sandboxes, remove the scratch folder and put the ledger into the store."""
         self.pool.close()
         for sandbox in self._sandboxes.values():
             sandbox.close()
         self._sandboxes.clear()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._scratch.close()
+        self.ledger.close()
 
     def folder(self, sha256: str) -> Path:
         """Folder of a checkpoint: a model of the campaign, or a factory in the store.
 
-        Raises: CheckpointError when it is in neither.
+        Raises: CheckpointError when it is in neither, or the stored one is damaged.
         """
-        known = self.settings.models.get(sha256)
-        folder = Path(known) if known else self.store.checkpoint_folder(sha256)
-        if folder is None:
+        if sha256 in self.settings.models:
+            return Path(self.settings.models[sha256])
+        if not self.holds(sha256):
             raise CheckpointError(
                 f"checkpoint {sha256[:12]} is not in the store; run the campaign again to make it anew"
             )
-        return folder
+        return self.store.cache / sha256
 
     def holds(self, sha256: str) -> bool:
         """Whether a checkpoint is here and intact; a damaged one in the store is dropped, so that it is made again."""
         if sha256 in self.settings.models:
             return True
-        folder = self.store.checkpoint_folder(sha256)
-        if folder is None:
-            return False
         try:
-            intact = Checkpoint(folder).sha256() == sha256
-        except CheckpointError:
-            intact = False
-        if not intact:
-            self.progress.note(f"checkpoint {sha256[:12]} in the store is damaged; it is made again")
+            folder = self.store.checkpoint_folder(sha256)
+            if folder is None:
+                return False
+            if sha256 not in self._genuine:
+                if Checkpoint(folder).sha256(self.store.checkpoint_digests(sha256)) != sha256:
+                    raise CheckpointError("another checkpoint's content")
+                self._genuine.add(sha256)
+            return True
+        except (CorruptRecord, CheckpointError) as fault:
+            self.progress.note(f"checkpoint {sha256[:12]} in the store is damaged ({fault}); it is made again")
             self.store.drop_checkpoint(sha256)
-        return intact
+            return False
+
+    def keep_checkpoint(self, folder: Path) -> str:
+        """Put a checkpoint folder into the store and return its identity; a big one says how far it is."""
+        sha256 = Checkpoint(folder).sha256()
+        told = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            tenth = 10 * done // total if total >= _BIG else 0
+            if tenth > told:
+                told = tenth
+                self.progress.note(f"checkpoint {sha256[:12]}: {done / 1e9:.1f} of {total / 1e9:.1f} GB stored")
+
+        self.store.add_checkpoint(folder, sha256, report)
+        if not self.holds(sha256):  # a part that was there already is damaged, and now dropped
+            self.store.add_checkpoint(folder, sha256)
+        return sha256
+
+    def refer(self, references: Iterable[Reference]) -> None:
+        """Note what this campaign needs, so that `selfdev gc` keeps it."""
+        if self.settings.campaign:
+            self.store.refer(self.settings.campaign, references)
+
+    def refer_checkpoint(self, sha256: str) -> None:
+        """Note that this campaign needs a stored checkpoint; its own models are not in the store."""
+        if sha256 not in self.settings.models:
+            self.refer([Reference(CHECKPOINTS, sha256)])
 
     def sandbox(self, models: ModelSet, limits: Limits) -> Sandbox:
         """The warm sandbox that holds the task vectors of a model set.
@@ -124,15 +182,53 @@ class Workspace:
             return self.store.read(kind, key, model)
         except CorruptRecord as fault:
             self.progress.note(f"{fault}; it is computed again")
+            self._damaged.add((kind, key))
             return None
 
-    def remember(self, kind: str, key: str, model: type[R], compute: Callable[[], R]) -> R:
-        """The stored record, or the computed one, stored."""
+    def was_damaged(self, kind: str, key: str) -> bool:
+        """Whether this process found a damaged record under this key."""
+        return (kind, key) in self._damaged
+
+    def remember(
+        self, stage: str, kind: str, key: str, model: type[R], compute: Callable[[], R], amount: Callable[[R], Cost]
+    ) -> R:
+        """The stored record, or the computed one, stored. When another process was first, its record counts.
+
+        The ledger gets a hit, or, once the record is stored, a unit of work; `amount` says how many programs, questions
+        and tokens a record stands for.
+        """
         record = self.remembered(kind, key, model)
-        if record is None:
-            record = compute()
-            self.store.write(kind, key, record)
+        if record is not None:
+            self.ledger.hit(stage, key)
+            return record
+        with self.counted(stage, key, remade=self.was_damaged(kind, key)) as work:
+            made = compute()
+            record = self.store.add(kind, key, made)
+            work.amount, work.raced = amount(record), record is not made
         return record
+
+    @contextmanager
+    def counted(self, stage: str, key: str, device: str = "cpu", remade: bool = False) -> Iterator[Work]:
+        """Write the work of the block to the ledger: as done when the block ends, as lost when it raises.
+
+        `device` is where the work is done when it is not in a worker; `remade`: its record was damaged or gone.
+        """
+        work = Work()
+        meter = Meter()
+
+        def took() -> tuple[Cost, str, float]:
+            cost = work.amount.model_copy(update={"seconds": round(meter.seconds, 4)})
+            if device != "cpu":  # the workers know what it is called
+                return cost, self.pool.device or device, cost.seconds
+            return cost, (self.pool.device or "cpu") if meter.occupied else "cpu", round(meter.occupied, 4)
+
+        try:
+            with meter:
+                yield work
+        except BaseException as error:
+            self.ledger.lost(stage, key, *took(), why=type(error).__name__)
+            raise
+        self.ledger.done(stage, key, *took(), remade=remade, raced=work.raced)
 
 
 @cache

@@ -7,18 +7,26 @@ a function, nor where files lie. A key that cannot be computed is an error, neve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 
 from selfdev_core.errors import EngineError, StoreError
+from selfdev_core.progress import Progress
 from selfdev_core.records import Record
 from selfdev_core.sandbox.client import SandboxError
-from selfdev_core.stages.executor import Stage
+from selfdev_core.stages.executor import Stage, perform
 from selfdev_core.stages.jobs import key_of
-from selfdev_core.workspace import WorkspaceSettings, workspace_of
+from selfdev_core.workspace import WorkspaceSettings, close_workspaces, workspace_of
+from tasks.gpu import computes_on_gpu, gpu_slot
+
+
+class Relay(Progress, Protocol):
+    """Progress that reaches the driver from another process. `close`: the workspace is closed when the task run ends."""
+
+    close: bool
 
 
 @dataclass
@@ -34,16 +42,34 @@ class ByContent(CachePolicy):
         job = inputs["job"]
         if not isinstance(job, Record):
             raise TypeError(f"{self.stage}: job is a {type(job).__name__}, not a record; it has no content key")
-        return f"{self.stage}-v{self.version}-{key_of(self.stage, self.version, job)}"
+        return cache_key(self.stage, self.version, job)
+
+
+def cache_key(stage: str, version: int, job: Record) -> str:
+    """Prefect's cache key of a job, and the name of its result."""
+    return f"{stage}-v{version}-{key_of(stage, version, job)}"
 
 
 def stage_task(stage: Stage[Any, Any]) -> Task[..., Any]:
-    """The Prefect task of a stage: takes (job, settings), returns the stage's manifest."""
+    """The Prefect task of a stage: takes (job, settings, relay), returns the stage's manifest.
 
-    def run(job: Any, settings: WorkspaceSettings) -> dict[str, Any]:
-        # Plain data: what is read back is checked by the executor against the manifest's type, whatever was stored.
-        manifest: dict[str, Any] = stage.run(job, workspace_of(settings)).model_dump(mode="json")
-        return manifest
+    `relay` is for a task run in another process: it tells the driver how far the work is.
+    """
+
+    def run(job: Any, settings: WorkspaceSettings, relay: Relay | None = None) -> dict[str, Any]:
+        context = TaskRunContext.get()
+        attempt = context.task_run.run_count if context else 1
+        workspace = workspace_of(settings)
+        if relay is not None:
+            workspace.progress = relay
+        try:
+            # Plain data: what is read back is checked by the executor against the manifest's type, whatever was stored.
+            with gpu_slot(computes_on_gpu(stage.name, job)):
+                manifest: dict[str, Any] = perform(stage, job, workspace, attempt).model_dump(mode="json")
+            return manifest
+        finally:
+            if relay is not None and relay.close:
+                close_workspaces(settings)
 
     run.__doc__ = stage.run.__doc__
     return task(

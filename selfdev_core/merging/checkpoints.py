@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,13 +93,16 @@ class Checkpoint:
         for path in self.files:
             yield path, [name for name, where in self._file_of.items() if where == path]
 
-    def sha256(self) -> str:
-        """Digest of weights, config and tokenizer: the model's identity."""
+    def sha256(self, checked: Mapping[str, str] | None = None) -> str:
+        """Digest of weights, config and tokenizer: the model's identity.
+
+        `checked`: SHA-256 by file name where the files have just been read and compared; those are not read again.
+        """
         total = hashlib.sha256()
         for path in (*self.files, *(self.folder / name for name in _IDENTITY)):
             if path.is_file():
-                with path.open("rb") as file:
-                    total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+                own = (checked or {}).get(path.name) or _digest(path)
+                total.update(f"{path.name}:{own}\n".encode())
         return total.hexdigest()
 
 
@@ -156,7 +159,10 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_merged(seed: Checkpoint, merged: dict[str, torch.Tensor], out: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.bundle import write_bundle
 from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.scratch import Scratch
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +72,9 @@ def program_runner(vectors: TaskVectors) -> Iterator[Callable[[str], Delta | Non
     """Inside, a function that says what a candidate program makes of the task vectors: None when it gets no verdict
     "accepted". Programs run in the sandbox, at the best level of this machine.
     """
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
+    with Scratch() as scratch:
         experts = tuple(next(iter(vectors.by_parameter.values())))
-        bundle = write_bundle(Path(folder) / "vectors.safetensors", vectors.by_parameter, experts, vectors.layers)
+        bundle = write_bundle(scratch.path / "vectors.safetensors", vectors.by_parameter, experts, vectors.layers)
         with Sandbox({"vectors": bundle}, _SECONDS, _MEMORY_GB, level=layers.grant(None)) as sandbox:
 
             def run(source: str) -> Delta | None:

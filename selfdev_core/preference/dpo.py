@@ -40,6 +40,7 @@ def train_factory(
         {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
     )
     sft = float(settings["sft_weight"])
+    shutil.rmtree(out, ignore_errors=True)  # what a killed worker left
     with tempfile.TemporaryDirectory() as scratch:
         arguments = DPOConfig(
             output_dir=scratch,
@@ -85,6 +86,7 @@ def shorten_update(before: str, after: str, share: float, out: str) -> None:
     from safetensors.torch import load_file, save_file
 
     old = {name: tensor for path in Path(before).glob("*.safetensors") for name, tensor in load_file(path).items()}
+    shutil.rmtree(out, ignore_errors=True)  # what a killed worker left
     shutil.copytree(after, out)
     for path in Path(out).glob("*.safetensors"):
         new = load_file(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from selfdev_core.records import Level, Reason
 from selfdev_core.sandbox import layers, start
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.layers import SandboxError
-from selfdev_core.sandbox.received import Received, Refused, Run, readable
+from selfdev_core.sandbox.received import Received, Refused, Run, died_of, readable
 from selfdev_core.sandbox.wire import WireError, encode, recv_frame
 
 __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
@@ -78,6 +79,9 @@ class Sandbox:
         Raises: SandboxError when the worker cannot be (re)started.
         """
         outcome = self._run_once(source, bundle, given)
+        if outcome is not None and outcome.reason == "crashed" and outcome.detail == died_of(signal.SIGKILL):
+            # The program's own doing, or somebody's (a machine out of memory, say): the second run shows which.
+            outcome = self._run_once(source, bundle, given)
         if outcome is None:
             # Perhaps another program killed the worker. Alone in a worker of its own, this one shows who it was.
             with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30, level=self.level) as alone:

@@ -87,8 +87,12 @@ class Received:
         if exit_code == -signal.SIGXFSZ:
             return Run("exception", "writes to a file", {})
         if exit_code < 0:
-            return Run("crashed", f"its process died of signal {-exit_code}", {})
+            return Run("crashed", died_of(-exit_code), {})
         return Run("exited", f"its process ended with status {exit_code} before a result", {})
+
+
+def died_of(number: int) -> str:
+    return f"its process died of signal {number}"
 
 
 def readable(detail: str) -> str:

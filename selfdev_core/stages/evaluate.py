@@ -7,6 +7,7 @@ grader's version: the same algorithm on the same models and questions is never e
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from selfdev_core.errors import EngineError, StoreError
@@ -16,6 +17,7 @@ from selfdev_core.evaluation.questions import QuestionBlock
 from selfdev_core.records import Cost, EvaluateManifest, Scorecard, digest_of
 from selfdev_core.stages.jobs import EvaluateJob, Program
 from selfdev_core.stages.merge import merge_to_scratch, scratch_file
+from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
 NAME, VERSION = "evaluate", 1_000 * GRADER_VERSION + 1
@@ -30,13 +32,16 @@ def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
     block = workspace.store.read("questions", job.questions.sha256, QuestionBlock)
     if block is None or block.digest != job.questions.sha256:
         raise StoreError(f"questions {job.questions.sha256[:12]} are not in the store; run the campaign again")
-    cards = []
+    cards, key, models = [], _keys(job), job.models.digest
     for program in job.programs:
-        cards.append(_scorecard(program.algorithm_id, job, block, workspace, program=program))
+        cards.append(
+            _scorecard(key(program.algorithm_id, models), program.algorithm_id, job, block, workspace, program)
+        )
         workspace.progress.best(cards[-1].score if job.questions.split == "search" else 0.0)
         workspace.progress.advance()
     for model in job.plain:
-        cards.append(_scorecard(model.name, job, block, workspace, folder=workspace.folder(model.sha256)))
+        folder = workspace.folder(model.sha256)
+        cards.append(_scorecard(key(model.name, model.sha256), model.name, job, block, workspace, folder=folder))
         workspace.progress.advance()
     cost = Cost(
         seconds=time.monotonic() - began,
@@ -47,7 +52,22 @@ def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
     return EvaluateManifest(scorecards=tuple(cards), cost=cost)
 
 
+def references(job: EvaluateJob) -> list[Reference]:
+    """Records that this job makes or finds."""
+    key, models = _keys(job), job.models.digest
+    programs = [key(program.algorithm_id, models) for program in job.programs]
+    plain = [key(model.name, model.sha256) for model in job.plain]
+    return [Reference("scorecards", one) for one in (*programs, *plain)]
+
+
+def _keys(job: EvaluateJob) -> Callable[[str, str], str]:
+    """What makes the key of (subject, digest of its models); the job's own digests are made once, not for every program."""
+    questions, decoding = job.questions.digest, job.decoding.digest
+    return lambda subject, models: digest_of([NAME, VERSION, subject, models, questions, decoding, GRADER_VERSION])
+
+
 def _scorecard(
+    key: str,
     subject: str,
     job: EvaluateJob,
     block: QuestionBlock,
@@ -55,9 +75,6 @@ def _scorecard(
     program: Program | None = None,
     folder: Path | None = None,
 ) -> Scorecard:
-    model = job.models.digest if program else next(m.sha256 for m in job.plain if m.name == subject)
-    key = digest_of([NAME, VERSION, subject, model, job.questions.digest, job.decoding.digest, GRADER_VERSION])
-
     def compute() -> Scorecard:
         weights = None
         if program is not None:
@@ -75,7 +92,10 @@ def _scorecard(
             if weights is not None:
                 weights.unlink(missing_ok=True)
 
-    return workspace.remember("scorecards", key, Scorecard, compute)
+    def amount(card: Scorecard) -> Cost:
+        return Cost(programs=int(program is not None), questions=len(card.outcomes), tokens=card.tokens)
+
+    return workspace.remember(NAME, "scorecards", key, Scorecard, compute, amount)
 
 
 def _answer(

@@ -9,6 +9,7 @@ from selfdev_core.algorithm.prompt import program_of
 from selfdev_core.factory.sampling import sample_programs
 from selfdev_core.records import Cost, GenerateManifest, Sample
 from selfdev_core.stages.jobs import GenerateJob, key_of
+from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
 NAME, VERSION = "generate", 1
@@ -16,9 +17,15 @@ NAME, VERSION = "generate", 1
 
 def generate(job: GenerateJob, workspace: Workspace) -> GenerateManifest:
     """Sample `job.count` programs; each gets its algorithm id."""
+    key = key_of(NAME, VERSION, job)
     return workspace.remember(
-        "generated", key_of(NAME, VERSION, job), GenerateManifest, lambda: _sample(job, workspace)
+        NAME, "generated", key, GenerateManifest, lambda: _sample(job, workspace), lambda made: made.cost
     )
+
+
+def references(job: GenerateJob) -> list[Reference]:
+    """Records that this job makes or finds."""
+    return [Reference("generated", key_of(NAME, VERSION, job))]
 
 
 def _sample(job: GenerateJob, workspace: Workspace) -> GenerateManifest:

@@ -21,6 +21,11 @@ from selfdev_core.records import (
 from selfdev_core.workspace import Limits
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 program`, `4 programs`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 class Program(Record):
     algorithm_id: str
     source: str
@@ -37,7 +42,7 @@ class Decoding(Record):
 class GenerateJob(Record):
     @property
     def label(self) -> str:
-        return f"{self.count} programs at T={self.temperature:.2f}"
+        return f"{counted(self.count, 'program')} at T={self.temperature:.2f}"
 
     factory: FactoryRef
     prompt: str
@@ -53,7 +58,7 @@ class GenerateJob(Record):
 class ValidateJob(Record):
     @property
     def label(self) -> str:
-        return f"{len(self.programs)} programs"
+        return counted(len(self.programs), "program")
 
     models: ModelSet
     limits: Limits
@@ -63,7 +68,7 @@ class ValidateJob(Record):
 class MergeJob(Record):
     @property
     def label(self) -> str:
-        return f"{len(self.programs)} programs"
+        return counted(len(self.programs), "program")
 
     models: ModelSet
     limits: Limits
@@ -75,9 +80,8 @@ class EvaluateJob(Record):
 
     @property
     def label(self) -> str:
-        return (
-            f"{len(self.programs) + len(self.plain)} models on {self.questions.count} {self.questions.split} questions"
-        )
+        models = counted(len(self.programs) + len(self.plain), "model")
+        return f"{models} on {counted(self.questions.count, f'{self.questions.split} question')}"
 
     models: ModelSet
     limits: Limits
@@ -92,7 +96,7 @@ class PairsJob(Record):
 
     @property
     def label(self) -> str:
-        return f"from {sum(map(len, self.rounds))} candidates"
+        return f"from {counted(sum(map(len, self.rounds)), 'candidate')}"
 
     settings: PreferenceConfig
     prompt: str
@@ -103,7 +107,7 @@ class PairsJob(Record):
 class TrainJob(Record):
     @property
     def label(self) -> str:
-        return f"on {len(self.pairs)} pairs"
+        return f"on {counted(len(self.pairs), 'pair')}"
 
     factory: FactoryRef
     prompt: str
@@ -121,6 +125,13 @@ def chunks(programs: list[Program], size: int, workers: int = 1) -> list[tuple[P
     count = min(len(programs), rounds * workers)
     cuts = [len(programs) * i // count for i in range(count + 1)] if count else [0]
     return [tuple(programs[a:b]) for a, b in pairwise(cuts)]
+
+
+def pieces(job: Record) -> int:
+    """How many units of work a job is: its programs and plain models, or itself."""
+    if isinstance(job, EvaluateJob):
+        return len(job.programs) + len(job.plain)
+    return len(job.programs) if isinstance(job, ValidateJob | MergeJob) else 1
 
 
 def key_of(stage: str, version: int, job: Record) -> str:

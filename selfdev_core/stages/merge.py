@@ -1,20 +1,26 @@
 """Stage: programs are run on the real task vectors and added to the seed.
 
-The merged tensors go to scratch space, where `evaluate` finds them; they are not kept, since program and models give
-them back at any time. What is kept is the digest of the merged weights, or the reason why there are none.
+The merged tensors go to scratch space, where `evaluate` finds them, as long as there is room (`scratch_gb`); for what is
+not there it merges again, since program and models give the same tensors at any time. What is kept is the digest of the merged
+weights, or the reason why there are none.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfdev_core.errors import StoreError
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import merge as merge_program
-from selfdev_core.records import Cost, Merged, MergeManifest, ModelSet
+from selfdev_core.records import Cost, Merged, MergeManifest, ModelSet, digest_of
 from selfdev_core.stages.jobs import MergeJob, Program
 from selfdev_core.workspace import Limits, Workspace
+
+if TYPE_CHECKING:
+    import torch
 
 NAME, VERSION = "merge", 1
 
@@ -24,7 +30,7 @@ def merge(job: MergeJob, workspace: Workspace) -> MergeManifest:
     began = time.monotonic()
     merged = []
     for program in job.programs:
-        merged.append(merge_to_scratch(program, job.models, job.limits, workspace))
+        merged.append(merge_to_scratch(program, job.models, job.limits, workspace, room=workspace.settings.scratch_gb))
         workspace.progress.advance()
     cost = Cost(seconds=time.monotonic() - began, programs=len(merged))
     return MergeManifest(merged=tuple(merged), cost=cost)
@@ -34,19 +40,31 @@ def scratch_file(program: Program, models: ModelSet, workspace: Workspace) -> Pa
     return workspace.scratch / f"{models.digest[:16]}-{program.algorithm_id}.safetensors"
 
 
-def merge_to_scratch(program: Program, models: ModelSet, limits: Limits, workspace: Workspace) -> Merged:
-    """Merge one program and leave its tensors in scratch space for `evaluate`."""
+def merge_to_scratch(
+    program: Program, models: ModelSet, limits: Limits, workspace: Workspace, room: float | None = None
+) -> Merged:
+    """Merge one program and leave its tensors in scratch space for `evaluate`, unless that holds over `room` GiB of them."""
     from safetensors.torch import save_file
 
-    seed = Checkpoint(workspace.folder(models.seed.sha256))
-    record, tensors = merge_program(program.algorithm_id, program.source, seed, workspace.merger(models, limits))
-    if tensors:
-        path = scratch_file(program, models, workspace)
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            raise StoreError(
-                f"{path}: merged weights cannot be written ({error}); free some space for TMPDIR"
-            ) from error
+    key = digest_of([NAME, VERSION, models.digest, limits.digest, program.algorithm_id])
+    with workspace.counted(NAME, key, device=limits.device) as work:
+        seed = Checkpoint(workspace.folder(models.seed.sha256))
+        record, tensors = merge_program(program.algorithm_id, program.source, seed, workspace.merger(models, limits))
+        if tensors and (room is None or not _is_full(workspace, tensors, room)):
+            path = scratch_file(program, models, workspace)
+            try:
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+            except Exception as error:
+                path.unlink(missing_ok=True)
+                raise StoreError(
+                    f"{path}: merged weights cannot be written ({error}); free some space for TMPDIR"
+                ) from error
+        work.amount = Cost(programs=1)
     return record
+
+
+def _is_full(workspace: Workspace, tensors: dict[str, torch.Tensor], room: float) -> bool:
+    """Whether scratch space holds no more such weights: those of one campaign are all of one size."""
+    waiting = sum(name.endswith(".safetensors") for name in os.listdir(workspace.scratch))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return (waiting + 1) * size > room * 2**30

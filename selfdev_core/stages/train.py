@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.preference.dpo import shorten_update, train_factory
-from selfdev_core.records import Cost, FactoryRef, TrainManifest
+from selfdev_core.records import Cost, FactoryRef, GenerateManifest, TrainManifest
 from selfdev_core.stages.generate import generate
 from selfdev_core.stages.jobs import Program, TrainJob, ValidateJob, key_of
 from selfdev_core.stages.validate import validate
+from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
 NAME, VERSION = "train", 1
@@ -23,10 +24,17 @@ def train(job: TrainJob, workspace: Workspace) -> TrainManifest:
     key = key_of(NAME, VERSION, job)
     known = workspace.remembered("trained", key, TrainManifest)
     if known is not None and workspace.holds(known.factory.sha256):
+        workspace.ledger.hit(NAME, key)
         return known
-    made = _train(job, workspace)
-    workspace.store.write("trained", key, made)
+    with workspace.counted(NAME, key, remade=known is not None or workspace.was_damaged("trained", key)):
+        made = _train(job, workspace)
+        workspace.store.write("trained", key, made)
     return made
+
+
+def references(job: TrainJob) -> list[Reference]:
+    """Records that this job makes or finds; the factory's checkpoint is known only afterwards."""
+    return [Reference("trained", key_of(NAME, VERSION, job))]
 
 
 def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
@@ -44,7 +52,7 @@ def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
         worker=0,
     )
     workspace.progress.advance()
-    factory, share, valid = _longest_valid_step(job, out, workspace)
+    factory, share, valid, drawn = _longest_valid_step(job, out, workspace)
     shutil.rmtree(out, ignore_errors=True)
     return TrainManifest(
         factory=factory,
@@ -52,34 +60,41 @@ def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
         valid_share=valid,
         losses=tuple(training.losses),
         reward_margins=tuple(training.reward_margins),
-        cost=Cost(seconds=time.monotonic() - began, programs=job.guard.count),
+        cost=Cost(seconds=time.monotonic() - began, programs=drawn.programs, tokens=drawn.tokens),
     )
 
 
-def _longest_valid_step(job: TrainJob, trained: Path, workspace: Workspace) -> tuple[FactoryRef, float, float]:
-    """The validity guard: the whole update, or half or a quarter of it, or none; the first whose samples are valid enough.
+class _Kept(NamedTuple):
+    """What the guard let through: the factory, the share of the update that it took, the share of its fresh samples that
+    are valid, and the programs and tokens drawn to find that out."""
 
-    Returns the factory, the share of the update that it took and the share of its fresh samples that are valid.
-    """
+    factory: FactoryRef
+    step_share: float
+    valid_share: float
+    drawn: Cost
+
+
+def _longest_valid_step(job: TrainJob, trained: Path, workspace: Workspace) -> _Kept:
+    """The validity guard: the whole update, or half or a quarter of it, or none; the first whose samples are valid enough."""
     before = str(workspace.folder(job.factory.sha256))
-    valid = 0.0
+    valid, drawn = 0.0, Cost()
     for share in STEP_SHARES:
         folder = trained if share == 1.0 else trained.with_name(f"{trained.name}-{share:g}")
         if share != 1.0:
             shutil.rmtree(folder, ignore_errors=True)
             workspace.pool.call(shorten_update, before, str(trained), share, str(folder), worker=0)
-        sha256 = Checkpoint(folder).sha256()
-        workspace.store.add_checkpoint(folder, sha256)
+        sha256 = workspace.keep_checkpoint(folder)
         factory = FactoryRef(sha256=sha256, parent=job.factory.sha256)
-        valid = _valid_share(job, factory, workspace)
+        fresh = generate(job.guard.model_copy(update={"factory": factory}), workspace)
+        drawn += fresh.cost
+        valid = _valid_share(job, fresh, workspace)
         if valid >= job.settings.min_valid_share:
-            return factory, share, valid
-    return job.factory, 0.0, valid
+            return _Kept(factory, share, valid, drawn)
+    return _Kept(job.factory, 0.0, valid, drawn)
 
 
-def _valid_share(job: TrainJob, factory: FactoryRef, workspace: Workspace) -> float:
+def _valid_share(job: TrainJob, fresh: GenerateManifest, workspace: Workspace) -> float:
     """Share of valid programs among fresh samples of the new factory."""
-    drawn = generate(job.guard.model_copy(update={"factory": factory}), workspace)
-    programs = tuple(Program(algorithm_id=s.algorithm_id, source=s.source) for s in drawn.samples)
+    programs = tuple(Program(algorithm_id=s.algorithm_id, source=s.source) for s in fresh.samples)
     verdicts = validate(ValidateJob(models=job.models, limits=job.limits, programs=programs), workspace).verdicts
     return sum(verdict.accepted for verdict in verdicts) / len(verdicts)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from selfdev_core.errors import EngineError
+from selfdev_core.ledger.meter import held_a_worker
 
 T = TypeVar("T")
 _ENVIRONMENT = {
@@ -33,13 +36,18 @@ _ENVIRONMENT = {
 
 
 class WorkerPool:
-    """`count` single-process workers. Thread-safe; closed by `close` or as a context manager."""
+    """`count` single-process workers, with their temporary files in `scratch`: libraries leave some there when a worker is
+    killed. Thread-safe; closed by `close` or as a context manager.
+    """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, scratch: Path) -> None:
+        self._scratch = scratch
         self._workers: list[ProcessPoolExecutor | None] = [None] * count
         self._free = set(range(count))
         self._changed = threading.Condition()
         self._closed = False
+        self.device = ""  # name of the workers' device, known after the first call
+        self.retried: Callable[[str], None] = lambda why: None
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -57,14 +65,18 @@ class WorkerPool:
 
         Raises: what the function raises; EngineError when the worker's process dies twice.
         """
+        asked = time.monotonic()
         index = self._take(worker)
+        taken = time.monotonic()
         try:
             if self._closed:
                 raise EngineError("the campaign was stopped")
             for attempt in (1, 2):
                 executor = self._workers[index] or self._start(index)
                 try:
-                    return executor.submit(function, *args).result()
+                    result = executor.submit(function, *args).result()
+                    self.device = self.device or executor.submit(device_name).result()
+                    return result
                 except BrokenProcessPool:
                     self._workers[index] = None
                     executor.shutdown(wait=False, cancel_futures=True)
@@ -75,8 +87,10 @@ class WorkerPool:
                             f"a worker process died twice in {function.__name__} (out of memory?); finished work is kept, "
                             "run the same command again, with fewer resources.workers or a smaller batch_size"
                         ) from None
+                    self.retried(f"a worker died in {function.__name__}")
             raise AssertionError("unreachable")
         finally:
+            held_a_worker(taken - asked, time.monotonic() - taken)
             with self._changed:
                 self._free.add(index)
                 self._changed.notify_all()
@@ -108,19 +122,27 @@ class WorkerPool:
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_initialise,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), str(self._scratch)),
         )
         self._workers[index] = executor
         return executor
 
 
-def _initialise(driver: int) -> None:
+def _initialise(driver: int, scratch: str) -> None:
     """In the worker: leave Ctrl-C to the driver, end when the driver is gone, compute on one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def device_name() -> str:
+    """Called in a worker: `cpu`, or what the CUDA device calls itself."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _import_libraries() -> None:

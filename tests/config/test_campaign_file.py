@@ -200,3 +200,29 @@ def test_the_written_campaign_file_loads_and_holds_every_default(tmp_path: Path)
     raw = yaml.safe_load(annotated_campaign())
     for name in CampaignConfig.model_fields:
         assert name in raw
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("s3://bucket/some/prefix/", "s3://bucket/some/prefix"), ("s3://bucket", "s3://bucket")]
+)
+def test_a_store_may_be_a_bucket(tmp_path: Path, given: str, kept: str) -> None:
+    config = _load(tmp_path, lambda raw: _set(raw, "store", given))
+    assert config.store == kept
+    assert CampaignConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://KEY:hushhush@bucket/x",
+        "s3://bucket?secret=hushhush",
+        "s3:/bucket",
+        "s3://b",
+        "s3://bucket/../x",
+        "gs://bucket",
+    ],
+)
+def test_a_wrong_store_address_is_refused_without_being_repeated(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"store: .*(s3://bucket/prefix)") as refusal:
+        _load(tmp_path, lambda raw: _set(raw, "store", address))
+    assert "hushhush" not in str(refusal.value)

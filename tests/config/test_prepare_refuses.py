@@ -166,3 +166,9 @@ def test_a_gpu_that_is_there_gets_the_merges(campaign: Campaign, monkeypatch: py
         assert merger.jail is workspace.sandbox(prepared.plan.models, prepared.plan.limits)
     finally:
         close_workspaces(prepared.settings)
+
+
+def test_ray_without_its_libraries_is_refused(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    campaign.raw["resources"] = {"runner": "ray"}
+    campaign.refused(ConfigError, r"resources.runner: ray needs ray and prefect_ray: pip install selfdev\[ray\]")

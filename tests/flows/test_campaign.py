@@ -147,26 +147,26 @@ def test_damaged_artifacts_are_reported_and_computed_again(
     ]
     for path in damaged:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    weights = next((store / "checkpoints").rglob("*.safetensors"))
+    weights = max((store / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
     content = bytearray(weights.read_bytes())
     content[-100] ^= 0xFF
     weights.write_bytes(bytes(content))
-    for path in (store / "prefect-results").rglob("*"):
-        if path.is_file():
-            path.unlink()
+    for path in (store / "records" / "task-results").rglob("*.json"):
+        path.unlink()
     output = selfdev("run", str(campaign_file)).stdout
     assert output.count("computed again") >= 3 and "made again" in output
     assert essence(result_of(finished)) == essence(first)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", [0, 20])
-def test_damaged_prefect_results_are_computed_again(
+@pytest.mark.parametrize("cut", [0, 20, -1])
+def test_damaged_task_results_are_reported_and_computed_again(
     finished: Path, selfdev: Selfdev, campaign_file: Path, cut: int
 ) -> None:
     first = result_of(finished)
-    for path in sorted((finished / "store" / "prefect-results").rglob("*"))[::3]:
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:cut])
-    selfdev("run", str(campaign_file))
+    damaged = sorted((finished / "store" / "records" / "task-results").rglob("*.json"))[::3]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:cut])
+    output = selfdev("run", str(campaign_file)).stdout
+    assert output.count("task-results") >= len(damaged)
     assert essence(result_of(finished)) == essence(first)

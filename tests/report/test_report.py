@@ -15,7 +15,7 @@ from selfdev_core.report import plot_png, render_report
 from selfdev_core.report.progress import course, reasons, top_decile, valid_scores
 from selfdev_core.report.standing import comparisons, rows
 from selfdev_core.report.words import bounds, duration, percent, points, short, size, visible
-from selfdev_core.result import CampaignResult, Interval
+from selfdev_core.result import CampaignResult, Interval, Stop
 
 HOSTILE = [
     "</code></pre><script>alert(1)</script>",
@@ -197,6 +197,13 @@ def test_a_test_opened_twice_is_said_aloud(finished: CampaignResult) -> None:
     assert "opened twice" in render_report(finished.model_copy(update={"test_openings": 2}))
     assert "opened 5 times" in render_report(finished.model_copy(update={"test_openings": 5}))
     assert "has not been opened" in render_report(finished.model_copy(update={"test_openings": 0}))
+
+
+def test_a_search_that_its_budget_ended_is_said_aloud(finished: CampaignResult) -> None:
+    stop = Stop(cap="device_hours", limit=2.0, spent=2.25, iterations=2, planned=4)
+    page = render_report(finished.model_copy(update={"stopped_by": stop}))
+    assert "Ended by its budget" in page and "after 2 of 4 iterations" in page and "2.25 of 2 device hours" in page
+    assert "Ended by its budget" not in render_report(finished)
 
 
 def test_ranks_count_among_those_asked_and_ties_share(finished: CampaignResult) -> None:

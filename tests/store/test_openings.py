@@ -42,7 +42,7 @@ def test_other_questions_are_another_opening_in_the_same_ledger(ledger: Artifact
 
 def test_an_altered_ledger_stops_the_campaign_and_is_not_made_anew(ledger: ArtifactStore) -> None:
     record_opening(ledger, "mine", QUESTIONS, "a-1", ())
-    (path,) = (path for path in ledger.root.rglob("*.json"))
+    (path,) = (Path(ledger.address) / "records").rglob("*.json")
     path.write_text(path.read_text().replace("a-1", "a-2"))
     with pytest.raises(CorruptRecord, match="restore it, or choose a new name"):
         record_opening(ledger, "mine", QUESTIONS, "a-3", ())

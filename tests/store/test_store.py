@@ -15,6 +15,7 @@ import pytest
 from selfdev_core.errors import CorruptRecord, StoreError
 from selfdev_core.records import Cost, Record, Scorecard, Verdict, digest_of
 from selfdev_core.store.artifacts import ArtifactStore
+from selfdev_core.store.verify import verify
 
 KEY, OTHER = digest_of("one"), digest_of("other")
 CARD = Scorecard(
@@ -34,13 +35,18 @@ def store(tmp_path: Path) -> ArtifactStore:
     return made
 
 
-def _files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+def _root(store: ArtifactStore) -> Path:
+    return Path(store.address)
+
+
+def _files(store: ArtifactStore) -> list[Path]:
+    """Everything but the store's own marker."""
+    return sorted(path for path in _root(store).rglob("*") if path.is_file() and path.name != "store.json")
 
 
 def test_a_record_comes_back_as_it_went_in(store: ArtifactStore) -> None:
     assert store.read("scorecards", KEY, Scorecard) == CARD
-    assert ArtifactStore(store.root).read("scorecards", KEY, Scorecard) == CARD
+    assert ArtifactStore(store.address).read("scorecards", KEY, Scorecard) == CARD
 
 
 @pytest.mark.parametrize("text", ["", "naïve — ✓ 𝄞", "\0\x1f\u2028", "x" * 100_000])
@@ -60,11 +66,11 @@ def test_writing_again_replaces(store: ArtifactStore) -> None:
     again = CARD.model_copy(update={"tokens": 1})
     store.write("scorecards", KEY, again)
     assert store.read("scorecards", KEY, Scorecard) == again
-    assert len(_files(store.root)) == 1
+    assert len(_files(store)) == 1
 
 
 def test_no_damage_is_ever_read_as_a_record(store: ArtifactStore) -> None:
-    (path,) = _files(store.root)
+    (path,) = _files(store)
     whole = path.read_bytes()
     rng = random.Random(0)
     damages: list[bytes] = [
@@ -94,7 +100,7 @@ def test_no_damage_is_ever_read_as_a_record(store: ArtifactStore) -> None:
 
 
 def _poisoned(store: ArtifactStore, **changes: object) -> None:
-    (path,) = _files(store.root)
+    (path,) = _files(store)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -140,14 +146,14 @@ def test_an_altered_envelope_is_corrupt(store: ArtifactStore, changes: dict[str,
 
 def test_a_record_in_the_place_of_another_is_corrupt(store: ArtifactStore) -> None:
     store.write("scorecards", OTHER, CARD.model_copy(update={"tokens": 1}))
-    one, other = (store.root / "records/scorecards" / key[:2] / f"{key}.json" for key in (KEY, OTHER))
+    one, other = (_root(store) / "records/scorecards" / key[:2] / f"{key}.json" for key in (KEY, OTHER))
     one.write_bytes(other.read_bytes())
     with pytest.raises(CorruptRecord, match="another record"):
         store.read("scorecards", KEY, Scorecard)
 
 
 def test_a_folder_or_a_foreign_file_in_the_place_of_a_record_is_corrupt(store: ArtifactStore) -> None:
-    (path,) = _files(store.root)
+    (path,) = _files(store)
     path.unlink()
     path.mkdir()
     with pytest.raises(CorruptRecord, match=path.name):
@@ -155,7 +161,7 @@ def test_a_folder_or_a_foreign_file_in_the_place_of_a_record_is_corrupt(store: A
 
 
 def test_a_corrupt_record_is_mended_by_writing_again(store: ArtifactStore) -> None:
-    (path,) = _files(store.root)
+    (path,) = _files(store)
     path.write_bytes(b"junk")
     store.write("scorecards", KEY, CARD)
     assert store.read("scorecards", KEY, Scorecard) == CARD
@@ -200,14 +206,15 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
     (checkpoint / "model.safetensors").write_bytes(os.urandom(100_000))
-    before = _files(store.root)
+    before = _files(store)
     done = subprocess.run(
-        [sys.executable, "-c", _FULL, str(store.root), str(checkpoint), str(limit), what],
+        [sys.executable, "-c", _FULL, str(_root(store)), str(checkpoint), str(limit), what],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "File too large" in done.stdout and str(store.root) in done.stdout
-    assert _files(store.root) == before
+    assert "File too large" in done.stdout and str(_root(store)) in done.stdout
+    assert [path for path in _files(store) if "blobs" not in path.parts] == before
+    assert verify(store, {}).damaged == ()  # a small file of the checkpoint may be there, whole
     assert store.read("scorecards", KEY, Scorecard) == CARD
     assert store.checkpoint_folder("cd" * 32) is None
 
@@ -227,7 +234,7 @@ def test_many_writers_of_one_record_leave_one_whole_record(store: ArtifactStore)
         thread.join()
     assert len(seen) == 60
     assert all(isinstance(one, Scorecard) and one.tokens in range(4) for one in seen)
-    assert len(_files(store.root)) == 2
+    assert len(_files(store)) == 2
 
 
 def test_two_processes_write_the_same_store(store: ArtifactStore) -> None:
@@ -236,13 +243,13 @@ def test_two_processes_write_the_same_store(store: ArtifactStore) -> None:
         "from selfdev_core.store.artifacts import ArtifactStore\nstore = ArtifactStore(Path(sys.argv[1]))\n"
         "for n in range(100): store.write('costs', 'ef' * 32, Cost(tokens=n))\n"
     )
-    both = [subprocess.Popen([sys.executable, "-c", script, str(store.root)]) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-c", script, str(_root(store))]) for _ in range(2)]
     while any(process.poll() is None for process in both):
         found = store.read("costs", "ef" * 32, Cost)
         assert found is None or found.tokens in range(100)
     assert [process.returncode for process in both] == [0, 0]
     assert store.read("costs", "ef" * 32, Cost) == Cost(tokens=99)
-    assert len(_files(store.root)) == 2
+    assert len(_files(store)) == 2
 
 
 def test_checkpoints_are_kept_by_content_and_written_by_one_of_several_writers(

@@ -1,0 +1,88 @@
+"""A Prefect server that dies or goes away under a campaign: a local one is started again at its address, any is waited for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import httpx
+
+from flows.server import local_server, running_server
+from selfdev_core.errors import SelfdevError
+from selfdev_core.home import selfdev_home
+
+T = TypeVar("T")
+PATIENCE = 300.0  # seconds to wait for a server that is away
+_LOOK_SECONDS = 2.0
+
+
+@contextmanager
+def kept_alive(note: Callable[[str], None]) -> Iterator[None]:
+    """Look after the local server while the campaign runs; a server that somebody else runs is theirs to look after."""
+    if not _is_local():
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if running_server() is None and not over.is_set():
+                try:
+                    local_server()
+                    note("the local Prefect server had died; it was started again")
+                except SelfdevError as error:
+                    note(str(error))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
+    """Run a flow; when its server goes away, wait for the server and run the flow again, which finds its work done.
+
+    Raises: SelfdevError when the server does not come back, or goes away three times; what the flow raises.
+    """
+    for last in (False, False, True):
+        try:
+            return run()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code < 500:
+                raise
+            why = f"fails ({error.response.status_code}), on a full disk perhaps"
+            raise SelfdevError(_complaint(why)) from None
+        except httpx.TransportError as error:
+            if last or not _comes_back(os.environ["PREFECT_API_URL"]):
+                raise SelfdevError(_complaint(f"does not answer any more ({error})")) from None
+            note("the Prefect server was away; the campaign goes on")
+    raise AssertionError("unreachable")
+
+
+def _complaint(why: str) -> str:
+    log = selfdev_home() / "prefect" / "server.log"
+    return f"the Prefect server at {os.environ['PREFECT_API_URL']} {why}; a local server's messages are in {log}"
+
+
+def _comes_back(url: str) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health", timeout=10.0).status_code == 200:
+                return True
+        except httpx.HTTPError:
+            pass
+        time.sleep(1.0)
+    return False
+
+
+def _is_local() -> bool:
+    server = running_server()
+    return server is not None and server.url == os.environ["PREFECT_API_URL"]

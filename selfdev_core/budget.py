@@ -1,0 +1,67 @@
+"""The budget: whether the search goes on after an iteration.
+
+The answer must be the same whenever it is asked again, or a rerun of a capped campaign would stop elsewhere. Programs and
+tokens are counted from the stored iterations. What had been spent in hours is stored when an iteration is first over, and
+that record decides from then on; it does not name the cap, so a larger cap never stops a campaign earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfdev_core.config import content_of
+from selfdev_core.iteration import CampaignPlan, IterationRecord
+from selfdev_core.ledger import read_ledger
+from selfdev_core.records import Record, digest_of
+from selfdev_core.result import Stop
+from selfdev_core.workspace import Workspace
+
+BOUNDARIES = "boundaries"
+_HOUR = 3600.0
+
+
+class Boundary(Record):
+    """What a campaign had taken when it first came to the end of an iteration of both arms, in seconds."""
+
+    campaign: str
+    iteration: int
+    wall_seconds: float
+    device_seconds: float
+
+
+def reached(
+    plan: CampaignPlan, trained: Sequence[IterationRecord], untrained: Sequence[IterationRecord], workspace: Workspace
+) -> Stop | None:
+    """The cap that forbids the next iteration, or None. Asked when an iteration of both arms is over and one is to come."""
+    caps, factory = plan.config.budget, plan.config.factory
+    boundary = _boundary(plan, len(trained), workspace)
+    drawn = (*trained, *untrained[1:])  # the arms share iteration 1
+    programs = sum(one.result.samples for one in drawn)
+    next_programs = factory.samples * (2 if plan.config.controls.untrained else 1)
+    tokens = sum(cost.tokens for one in drawn for cost in one.costs.values())
+    spent: list[tuple[str, float | None, float, float]] = [  # setting, cap, spent, surely needed by the next iteration
+        ("programs", caps.programs, programs, next_programs),
+        ("tokens", caps.tokens, tokens, 1),
+        ("wall_hours", caps.wall_hours, boundary.wall_seconds / _HOUR, 0.0),
+        ("device_hours", caps.device_hours, boundary.device_seconds / _HOUR, 0.0),
+    ]
+    for name, cap, used, needed in spent:
+        if cap is not None and (used >= cap or used + needed > cap):
+            return Stop(cap=name, limit=cap, spent=used, iterations=len(trained), planned=factory.iterations)
+    return None
+
+
+def _boundary(plan: CampaignPlan, iteration: int, workspace: Workspace) -> Boundary:
+    content = digest_of([content_of(plan.config.model_dump(mode="json")), plan.models.digest, plan.search.digest])
+    key = digest_of([BOUNDARIES, content, iteration])
+    found = workspace.remembered(BOUNDARIES, key, Boundary)
+    if found is not None:
+        return found
+    ledger = read_ledger(plan.config.name, workspace.store)
+    made = Boundary(
+        campaign=plan.config.name,
+        iteration=iteration,
+        wall_seconds=ledger.wall_seconds,
+        device_seconds=ledger.device_seconds,
+    )
+    return workspace.store.add(BOUNDARIES, key, made)

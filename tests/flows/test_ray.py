@@ -1,0 +1,107 @@
+"""The campaign on Ray: the same result as in threads, and a Ray worker or node that dies costs only what it had not stored."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.loop import essence
+from tests.flows.conftest import TINY, command, environment_of
+from tests.flows.test_campaign import api, result_of
+
+
+@pytest.mark.slow
+def test_a_campaign_on_ray_ends_as_in_threads_though_a_worker_is_killed(finished: Path, tmp_path: Path) -> None:
+    file = on_ray("killed", tmp_path)
+    with running(file, finished, tmp_path) as process:
+        kept = wait_for_scorecards(process, file)
+        victim = None
+        while victim is None:
+            assert process.poll() is None, output(tmp_path)
+            victim = next((one for one in descendants(process.pid) if "ray::evaluate" in " ".join(one.cmdline())), None)
+        kept |= written(file)
+        victim.kill()
+        assert process.wait(timeout=900) == 0, output(tmp_path)
+    assert "its worker process died; it is done again" in output(tmp_path)
+    after = written(file)
+    assert all(after[path] == when for path, when in kept.items())
+    assert essence(result_of(finished, "killed")) == essence(result_of(finished))
+    crashed = api(finished, "/task_runs/filter", task_runs={"state": {"type": {"any_": ["CRASHED"]}}})
+    assert [run["name"].startswith("evaluate") for run in crashed] == [True]
+    running_still = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
+    assert api(finished, "/task_runs/filter", task_runs=running_still) == []
+
+
+@pytest.mark.slow
+def test_a_cluster_with_gpus_may_lose_a_node(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes on this machine that claim a GPU each, of which Ray only keeps count."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("SELFDEV_HOME", str(finished))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        second = cluster.add_node(**node)
+        file = on_ray("lost", tmp_path, f'ray_address: "{cluster.address}", gpus_per_worker: 1, ')
+        with running(file, finished, tmp_path) as process:
+            kept = wait_for_scorecards(process, file)
+            cluster.remove_node(second, allow_graceful=False)
+            assert process.wait(timeout=900) == 0, output(tmp_path)
+    finally:
+        cluster.shutdown()
+    after = written(file)
+    assert all(after[path] == when for path, when in kept.items())
+    assert essence(result_of(finished, "lost")) == essence(result_of(finished))
+
+
+def on_ray(name: str, folder: Path, settings: str = "") -> Path:
+    """The tiny campaign on Ray, with a store of its own."""
+    file = folder / f"{name}.yaml"
+    text = TINY.replace("resources: {", f"resources: {{runner: ray, {settings}")
+    file.write_text(text.replace("name: tiny", f"name: {name}\nstore: store"), encoding="utf-8")
+    return file
+
+
+@contextmanager
+def running(file: Path, home: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command("run", str(file)), env=environment_of(home), stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def output(folder: Path) -> str:
+    return (folder / "log.txt").read_text(errors="replace")
+
+
+def written(file: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (file.parent / "store/records/scorecards").rglob("*.json")}
+
+
+def wait_for_scorecards(process: subprocess.Popen[bytes], file: Path) -> dict[Path, int]:
+    deadline = time.monotonic() + 600
+    while len(written(file)) < 3:
+        assert process.poll() is None and time.monotonic() < deadline, output(file.parent)
+        time.sleep(0.05)
+    return written(file)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            process.cmdline()
+            found.append(process)
+        except psutil.Error:
+            continue
+    return found
