@@ -23,17 +23,21 @@ _LOOK_SECONDS = 2.0
 @contextmanager
 def kept_alive(note: Callable[[str], None]) -> Iterator[None]:
     """Look after the local server while the campaign runs; a server that somebody else runs is theirs to look after."""
-    if not _is_local():
+    server = running_server()
+    if server is None or server.url != os.environ["PREFECT_API_URL"]:
         yield
         return
-    over = threading.Event()
+    over, pid = threading.Event(), server.pid
 
     def look() -> None:
+        nonlocal pid
         while not over.wait(_LOOK_SECONDS):
             if running_server() is None and not over.is_set():
                 try:
-                    local_server()
-                    note("the local Prefect server had died; it was started again")
+                    now = local_server().pid  # a busy one is waited for
+                    if now != pid:
+                        pid = now
+                        note("the local Prefect server had died; it was started again")
                 except SelfdevError as error:
                     note(str(error))
 
@@ -81,8 +85,3 @@ def _comes_back(url: str) -> bool:
             pass
         time.sleep(1.0)
     return False
-
-
-def _is_local() -> bool:
-    server = running_server()
-    return server is not None and server.url == os.environ["PREFECT_API_URL"]
