@@ -16,6 +16,7 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import (
+    Artifact,
     create_image_artifact,
     create_link_artifact,
     create_progress_artifact,
@@ -99,14 +100,25 @@ class ResultArtifacts:
     """Writes result and report as ever, and shows the leaderboard and the plot of the scores in the Prefect UI: now and then
     while the campaign goes on, and always at its end."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell, self._shown = tell, time.monotonic()
+    def __init__(self, tell: Callable[[str], None], before: CampaignResult | None = None) -> None:
+        """`before`: what an earlier run left; when it comes again and the server shows it, it is not drawn again."""
+        self._tell, self._shown, self._before = tell, time.monotonic(), before
 
     def __call__(self, result: CampaignResult) -> None:
         report = save_result(result)
+        if result == self._before and _is_shown(result):
+            return
         if result.finished or time.monotonic() - self._shown >= SHOW_SECONDS:
             _attempt(_publish, result, report, tell=self._tell)
             self._shown = time.monotonic()
+
+
+def _is_shown(result: CampaignResult) -> bool:
+    """Whether this server has the last artifact of a finished campaign."""
+    try:
+        return Artifact.get(key_of(result.name, "report"), _sync=True) is not None  # type: ignore[call-arg]
+    except (PrefectHTTPStatusError, OSError, httpx.HTTPError):
+        return False
 
 
 def _publish(result: CampaignResult, report: Path) -> None:

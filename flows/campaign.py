@@ -34,7 +34,7 @@ def campaign(config: CampaignConfig) -> str:
     ready = prepare(config)
     with watched(ready):
         executor = TaskExecutor(ready.settings)
-        keep_result = ResultArtifacts(workspace_of(ready.settings).progress.note)
+        keep_result = ResultArtifacts(workspace_of(ready.settings).progress.note, earlier_result(config))
         return loop(ready, executor, lambda spec: iteration(spec, ready.settings), keep_result).name
 
 

@@ -20,6 +20,11 @@ from selfdev_core.result import CampaignResult
 from selfdev_core.store.artifacts import ArtifactStore
 
 _HOUR = 3600.0
+_NONE = "–"
+_COLUMNS = (
+    *("units", "time", "on top", "device hours", "programs", "questions", "tokens"),
+    *("found", "retries", "remade", "repeated"),
+)
 _ORDER = ("generate", "validate", "merge", "evaluate", "pairs", "train")
 
 
@@ -93,29 +98,35 @@ def print_cost(campaign: str, as_json: bool, console: Console) -> None:
 
 
 def _table(ledger: Ledger) -> Table:
+    """A row per stage; a column in which nothing stands is left out, so that the rest fits a narrow window."""
     table = Table(title=f"{ledger.campaign}: finished work, each unit once", title_justify="left")
-    for column in ("stage", "units", "time", "on top", "device hours", "programs", "questions", "tokens"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for column in ("found", "retries", "remade", "repeated"):
+    rows = {name: _row(stage) for name, stage in _ordered(ledger)}
+    columns = [column for column in _COLUMNS if any(row[column] != _NONE for row in rows.values())]
+    table.add_column("stage")
+    for column in columns:
         table.add_column(column, justify="right")
-    for name, stage in _ordered(ledger):
-        table.add_row(name, *_row(stage))
-    if not ledger.stages:
+    for name, row in rows.items():
+        table.add_row(name, *(row[column] for column in columns))
+    if not rows:
         table.add_row("nothing counted yet")
     return table
 
 
-def _row(stage: StageTotal) -> list[str]:
+def _row(stage: StageTotal) -> dict[str, str]:
     held = ", ".join(f"{seconds / _HOUR:.3f} {device}" for device, seconds in stage.occupied.items())
-    amounts = (stage.cost.programs, stage.cost.questions, stage.cost.tokens, stage.hits, stage.retries, stage.remade)
-    return [
+    cost = stage.cost
+    cells = (
         f"{stage.units:,}",
-        _duration(stage.cost.seconds),
-        _duration(stage.overhead_seconds) if stage.overhead_seconds >= 0.05 else "–",
-        held or "–",
-        *(f"{amount:,}" if amount else "–" for amount in amounts),
-        str(stage.repeated),
-    ]
+        _duration(cost.seconds),
+        _duration(stage.overhead_seconds) if stage.overhead_seconds >= 0.05 else _NONE,
+        held or _NONE,
+        *(
+            f"{amount:,}" if amount else _NONE
+            for amount in (cost.programs, cost.questions, cost.tokens, stage.hits, stage.retries, stage.remade)
+        ),
+        f"{stage.repeated:,}",  # also when it is 0
+    )
+    return dict(zip(_COLUMNS, cells, strict=True))
 
 
 def _lines(found: Account) -> list[str]:

@@ -25,7 +25,7 @@ from prefect.client.schemas.actions import (
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
 from flows.campaign import campaign
@@ -114,10 +114,13 @@ def _pool(
     except ObjectNotFound:
         limit = runs or (1 if kind == "process" else None)
         template = template or _template(client, kind)
-        client.create_work_pool(
-            WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit)
-        )
-        return [f"work pool {name}"]
+        try:
+            client.create_work_pool(
+                WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit)
+            )
+            return [f"work pool {name}"]
+        except ObjectAlreadyExists:  # a worker that starts makes its pool too
+            found = client.read_work_pool(name)
     if found.type != kind:
         raise ConfigError(
             f"--pool {name}: is a pool of type {found.type}, not {kind}; give --type {found.type}, or another --pool"
