@@ -71,7 +71,7 @@ def _good(algorithm_id: str, _source: str, _sandbox: object) -> Verdict:
 
 def make_trivial(workspace: Workspace) -> None:
     """Empty the stages of this process; the workspace's workers are started."""
-    pool = TrivialPool(workspace.settings.workers)
+    pool = TrivialPool(workspace.settings.workers, workspace.scratch)
     pool.start()
     validation.validate_program = _good
     place: Any = workspace
