@@ -142,7 +142,7 @@ def _start(home: Path, port: int, named: Database | None) -> Server | None:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # One event at a time would lock SQLite so often that requests meet the lock, and each that does waits two seconds.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect takes whole seconds: 0.5 would be 0
         }
     )
     environment.pop("PREFECT_API_URL", None)
