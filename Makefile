@@ -6,9 +6,11 @@ INSTALLED := $(VENV)/.installed
 export SELFDEV_HOME ?= $(CURDIR)/.selfdev
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all lint bench bench-loop bench-families bench-sandbox bench-durability clean help
+.PHONY: demo test test-all test-mergekit test-vllm lint bench bench-loop bench-families bench-sandbox bench-durability \
+	bench-merge bench-grading bench-vllm clean help
 help:
-	@echo "make demo | test | test-all | lint | bench | bench-loop | bench-families | bench-sandbox | bench-durability | clean"
+	@echo "make demo | test | test-all | test-mergekit | test-vllm | lint | clean"
+	@echo "make bench | bench-loop | bench-families | bench-sandbox | bench-durability | bench-merge | bench-grading | bench-vllm"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("selfdev needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -24,6 +26,16 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-mergekit: $(INSTALLED)
+	$(BIN)/python -m pytest -m mergekit
+
+VLLM := $(SELFDEV_HOME)/vllm/environment/bin/python
+$(VLLM): | $(INSTALLED)
+	$(BIN)/selfdev vllm install --cpu
+
+test-vllm: $(INSTALLED) $(VLLM)
+	VLLM_PYTHON=$(VLLM) $(BIN)/python -m pytest -m vllm tests/vllm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -44,6 +56,15 @@ bench-sandbox: $(INSTALLED)
 bench-durability: $(INSTALLED)
 	$(BIN)/python -m benchmarks.durability
 
+bench-merge: $(INSTALLED)
+	$(BIN)/python -m benchmarks.merge
+
+bench-grading: $(INSTALLED)
+	$(BIN)/python -m benchmarks.grading
+
+bench-vllm: $(INSTALLED) $(VLLM)
+	VLLM_PYTHON=$(VLLM) $(BIN)/python -m benchmarks.vllm
+
 clean:
 	-$(BIN)/selfdev server stop
-	rm -rf $(VENV) .selfdev
+	rm -rf $(VENV) .venv-mergekit .selfdev

@@ -9,6 +9,7 @@ from selfdev_core.config import CampaignConfig
 from selfdev_core.iteration import run_iteration
 from selfdev_core.prepare import prepare
 from selfdev_core.stages.executor import DirectExecutor
+from selfdev_core.transfer import run_transfer
 from selfdev_core.workspace import close_workspaces, workspace_of
 
 
@@ -17,7 +18,12 @@ def main(config_json: str) -> None:
     workspace = workspace_of(ready.settings)
     executor = DirectExecutor(workspace)
     try:
-        loop(ready, executor, lambda spec: run_iteration(spec, executor, workspace))
+        loop(
+            ready,
+            executor,
+            lambda spec: run_iteration(spec, executor, workspace),
+            lambda spec: run_transfer(spec, executor, workspace),
+        )
     finally:
         close_workspaces(ready.settings)
 

@@ -32,7 +32,7 @@ _SMALL = {
     "factory": {"iterations": 2, "samples": 10, "batch_size": 10},
     "dpo": {"steps": 2, "batch_size": 2, "guard_samples": 4, "min_valid_share": 0.0},
     "finalists": {"count": 2},
-    "controls": {"task_arithmetic": [0.6], "ties": [], "dare": []},
+    "controls": {"human": ["task_arithmetic"], "task_arithmetic": [0.6]},
     "resources": {"workers": 1},
 }
 

@@ -32,7 +32,7 @@ questions: {{family: arithmetic, search: 16, validation: 24, test: 32}}
 factory: {{iterations: 2, samples: 16, batch_size: 16}}
 dpo: {{steps: 4, batch_size: 4, guard_samples: 8, min_valid_share: 0.0}}
 finalists: {{count: 2}}
-controls: {{task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}}
+controls: {{human: [task_arithmetic, ties, dare], task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}}
 resources: {{chunk_size: 6}}
 """
 # What the button sends: the UI that Prefect shows by default, and its successor (PREFECT_SERVER_UI_V2_ENABLED).

@@ -14,8 +14,9 @@ from typing import Any
 
 import selfdev_core.stages.validate as validation
 from selfdev_core.algorithm.prompt import continuation_of
+from selfdev_core.engines.local import TransformersEngine
 from selfdev_core.miniature.programs import sample_program
-from selfdev_core.preference.dpo import Training
+from selfdev_core.preference.dpo import Training, Update
 from selfdev_core.records import Verdict
 from selfdev_core.sandbox.received import Run
 from selfdev_core.workers.generation import Generated
@@ -39,9 +40,9 @@ def answer(_folder: str, weights: str | None, prompts: list[str], *_: Any) -> li
     return [(f"#### {marks[i % 32] % 7}", 4) for i in range(len(prompts))]
 
 
-def train_factory(folder: str, out: str, *_: Any) -> Training:
+def train_factory(update: Update, *_: Any) -> Training:
     """The same factory again."""
-    shutil.copytree(folder, out)
+    shutil.copytree(update.folder, update.out)
     return Training([0.5], [0.0])
 
 
@@ -76,3 +77,4 @@ def make_trivial(workspace: Workspace) -> None:
     validation.validate_program = _good
     place: Any = workspace
     place.pool, place.sandbox, place.merger = pool, lambda *_: None, lambda *_: _Runner()
+    place.engine = TransformersEngine(pool)

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.deploy_cli import add_to
+from flows import baselines_cli, deploy_cli, evaluate_cli, plan_cli, transfer_cli
+from flows.vllm_cli import vllm_app
 from selfdev_core.errors import SelfdevError
 
 console = Console()
@@ -39,6 +40,7 @@ app.add_typer(miniature_app, name="miniature")
 app.add_typer(server_app, name="server")
 store_app = typer.Typer(no_args_is_help=True, help="The artifact store.")
 app.add_typer(store_app, name="store")
+app.add_typer(vllm_app, name="vllm")
 
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="A folder or s3://bucket/prefix; by default the store in SELFDEV_HOME.")
@@ -83,15 +85,20 @@ def _run(config_json: str, resume: list[str]) -> None:
 @app.command()
 def init(
     out: Annotated[Path, typer.Argument(help="File to write.")] = Path("campaign.yaml"),
+    shipped: Annotated[
+        str | None,
+        typer.Option("--from", help="A shipped campaign: miniature, qwen-0.5b, qwen-7b, paper-openchat-7b[-math]."),
+    ] = None,
 ) -> None:
-    """Write a campaign file with every setting, its default and what it means, to start from."""
-    from flows.explain import annotated_campaign
+    """Write a campaign file with every setting, its default and what it means, to start from; or a shipped campaign."""
+    from flows.explain import annotated_campaign, shipped_campaign
     from selfdev_core.errors import ConfigError
 
     if out.exists():
         raise ConfigError(f"{out}: exists already; name another file")
-    out.write_text(annotated_campaign(), encoding="utf-8")
-    console.print(f"Wrote {out}. Set models and questions, then: selfdev run {out}", highlight=False)
+    out.write_text(annotated_campaign() if shipped is None else shipped_campaign(shipped), encoding="utf-8")
+    then = "Set models and questions, then: " if shipped is None else "What it will need: selfdev plan; then: "
+    console.print(f"Wrote {out}. {then}selfdev run {out}", highlight=False)
 
 
 @app.command()
@@ -141,7 +148,10 @@ def report(
 def apply(
     algorithm: Annotated[str, typer.Argument(help="Id of a discovered program, `winner`, or a .py file.")],
     models: Annotated[
-        list[str], typer.Option(help="`seed=FOLDER` once, and `NAME=FOLDER` for each expert (repeat the option).")
+        list[str],
+        typer.Option(
+            help="`seed=FOLDER` once, and `NAME=FOLDER` for each expert (repeat the option); a FOLDER may be ORG/NAME@REVISION."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the merged model; must not exist.")],
     campaign: Annotated[str, typer.Option(help="Campaign that discovered the program.")] = "miniature",
@@ -158,11 +168,15 @@ def apply(
     from flows.models import parse_models, program_source
 
     source, own_scope = program_source(algorithm, campaign)
-    seed, experts = parse_models(models)
+
+    def note(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    seed, experts = parse_models(models, note)
     from selfdev_core.apply import apply_program
 
     with console.status("merging"):
-        weights = apply_program(source, seed, experts, scope or own_scope, out, seconds, memory_gb)
+        weights = apply_program(source, seed, experts, scope or own_scope, out, seconds, memory_gb, note=note)
     console.print(f"Merged model in {out} (merged tensors: sha256 {weights[:16]}…)", highlight=False)
 
 
@@ -254,7 +268,11 @@ def server_stop() -> None:
     typer.echo("stopped" if stop_server() else "no local server is running")
 
 
-add_to(app)
+plan_cli.add_to(app)
+baselines_cli.add_to(app)
+transfer_cli.add_to(app)
+deploy_cli.add_to(app)
+evaluate_cli.add_to(app, console)
 
 
 def main() -> None:

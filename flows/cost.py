@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from selfdev_core.assemble import load_result
-from selfdev_core.config import BudgetConfig, CampaignConfig, load_campaign
+from selfdev_core.caps import BudgetConfig
+from selfdev_core.config import CampaignConfig, load_campaign
 from selfdev_core.errors import ConfigError
 from selfdev_core.home import selfdev_home
 from selfdev_core.ledger import Ledger, StageTotal, read_ledger
@@ -140,9 +141,7 @@ def _lines(found: Account) -> list[str]:
         budget = found.budget
         lines.append(f"Money: {money:,.2f} {budget.currency} at {budget.price_per_device_hour:g} per device hour")
     if found.uncounted:
-        lines.append(
-            f"The campaign began before its ledger, which counts since {found.uncounted}; the report has the rest."
-        )
+        lines.append(found.uncounted)
     if ledger.unreadable:
         lines.append(f"{ledger.unreadable} line(s) or segment(s) of the ledger are damaged and not counted.")
     if found.result and found.result.stopped_by:

@@ -65,7 +65,7 @@ def _checks() -> list[tuple[str, bool, str]]:
         rows.append(("store", True, f"{home / 'store'}, {shutil.disk_usage(home).free / _GB:.0f} GB free"))
     except SelfdevError as error:
         rows.append(("store", False, str(error)))
-    rows += [_gpu(), _sandbox(), _server(), *_families()]
+    rows += [_gpu(), _vllm(), _sandbox(), _server(), *_families()]
     return rows
 
 
@@ -74,6 +74,21 @@ def _gpu() -> tuple[str, bool, str]:
 
     found = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; models run on the CPU"
     return ("gpu", True, found)
+
+
+def _vllm() -> tuple[str, bool, str]:
+    """The environment of `engine.kind: vllm`; nobody needs to have one."""
+    from selfdev_core.engines.config import EngineConfig
+    from selfdev_core.engines.vllm.environment import check_environment, python_of, version_of
+
+    config = EngineConfig(kind="vllm")
+    if not python_of(config).exists():
+        return ("vllm", True, "none; `selfdev vllm install` makes its environment")
+    try:
+        check_environment(config)
+        return ("vllm", True, f"{version_of(config)}, in {python_of(config).parent.parent}")
+    except SelfdevError as error:
+        return ("vllm", False, str(error))
 
 
 def _sandbox() -> tuple[str, bool, str]:

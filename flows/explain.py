@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from importlib.resources import files
 
 import yaml
 from pydantic import BaseModel
 
 from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError
 
 _HEAD = """\
 # A campaign, every setting with its default and its meaning. Delete what you do not change.
@@ -27,6 +29,15 @@ _EXAMPLES = {
 def annotated_campaign() -> str:
     """The text of a campaign file for one's own models and questions."""
     return _HEAD + "\n".join(_section(CampaignConfig, "", 0)) + "\n"
+
+
+def shipped_campaign(name: str) -> str:
+    """The text of a campaign file that ships with the package. Raises: ConfigError when there is none of that name."""
+    folder = files("deployments") / "campaigns"
+    names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+    if name not in names:
+        raise ConfigError(f"--from {name}: no such campaign; there are {', '.join(names)}")
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _section(model: type[BaseModel], path: str, depth: int) -> list[str]:

@@ -7,14 +7,18 @@ from selfdev_core.config import CampaignConfig
 # Share of an iteration's time that each stage is expected to take; only the estimate of the time left depends on it.
 _WEIGHTS = {"generate": 0.06, "validate": 0.10, "merge": 0.06, "evaluate": 0.53, "pairs": 0.0, "dpo": 0.25}
 _FINALISTS = 0.6  # the finalists step, in iterations
+_TRANSFER = 0.4  # a transfer, in iterations
+_BASELINES = {"merge controls": (0.0, 0.1), "controls": (0.1, 0.5), "validation": (0.6, 0.4)}  # when they run alone
 
 
 class Extent:
     """Follows a campaign by what `Progress` is told. Not thread-safe: its owner locks."""
 
     def __init__(self, config: CampaignConfig) -> None:
-        self._arms = 2 if config.controls.untrained else 1
-        self._rounds = config.factory.iterations * self._arms
+        untrained = ("untrained",) if config.controls.untrained else ()
+        self._arms = ("trained", *untrained, *config.ablation.temperature)
+        self._targets = tuple(config.transfer)
+        self._rounds = config.factory.iterations * len(self._arms)
         self.stage, self.done, self.total = "starting", 0, 0
         self._base, self._share, self._reached = 0.0, 0.0, 0.0
 
@@ -40,12 +44,17 @@ class Extent:
 
     def _place(self, name: str) -> tuple[float, float]:
         """(share of the campaign done when this stage begins, share that it takes)."""
-        whole = self._rounds + _FINALISTS
+        whole = self._rounds + _FINALISTS + _TRANSFER * len(self._targets)
         who, _, stage = name.partition(" · ")
-        if who == "finalists" or not stage:
-            return (self._rounds / whole, _FINALISTS / 3 / whole)
+        if who == "baselines":
+            return _BASELINES[stage]
         arm, _, number = who.partition(" ")
-        done = (int(number) - 1) * self._arms + (arm == "untrained")
+        if arm == "transfer":
+            before = self._targets.index(number) if number in self._targets else 0
+            return ((self._rounds + _FINALISTS + _TRANSFER * before) / whole, _TRANSFER / 4 / whole)
+        if arm == "finalists" or not stage:
+            return (self._rounds / whole, _FINALISTS / 3 / whole)
+        done = (int(number) - 1) * len(self._arms) + self._arms.index(arm)
         stages = list(_WEIGHTS)
-        before = sum(_WEIGHTS[s] for s in stages[: stages.index(stage)])
-        return (min(done + before, self._rounds) / whole, _WEIGHTS[stage] / whole)
+        before_stage = sum(_WEIGHTS[s] for s in stages[: stages.index(stage)])
+        return (min(done + before_stage, self._rounds) / whole, _WEIGHTS[stage] / whole)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from prefect import flow, get_client, runtime, tags
-from prefect.exceptions import Pause
-from prefect.states import Paused
+from prefect import flow, runtime, tags
 
 from flows.names import iteration_tags
+from flows.watch import suspended_too
 from selfdev_core.iteration import IterationSpec, run_iteration
 from selfdev_core.workspace import WorkspaceSettings, workspace_of
 from tasks.executor import TaskExecutor
@@ -19,19 +18,13 @@ def iteration(spec: IterationSpec, settings: WorkspaceSettings) -> str:
 
     @flow(
         name="iteration",
-        flow_run_name=f"{spec.plan.config.name} · {spec.arm} {spec.iteration}",
+        flow_run_name=f"{spec.plan.config.name} · {spec.name} {spec.iteration}",
         validate_parameters=False,
     )
     def subflow(arm: str, number: int) -> str:
-        run_ids.append(runtime.flow_run.id)
+        run_ids.append(UUID(str(runtime.flow_run.id)))
         return run_iteration(spec, TaskExecutor(settings), workspace_of(settings))
 
-    run_ids: list[str] = []
-    try:
-        with tags(*iteration_tags(spec.arm, spec.iteration)):
-            return subflow(spec.arm, spec.iteration)
-    except Pause:  # the campaign is suspended; Prefect would leave this run Running, with nobody at work
-        with get_client(sync_client=True) as client:
-            for run_id in run_ids:
-                client.set_flow_run_state(UUID(run_id), Paused(message="Suspended with its campaign."))
-        raise
+    run_ids: list[UUID] = []
+    with suspended_too(run_ids), tags(*iteration_tags(spec.name, spec.iteration)):
+        return subflow(spec.name, spec.iteration)

@@ -18,3 +18,7 @@ def campaign_tags(campaign: str) -> tuple[str, ...]:
 
 def iteration_tags(arm: str, iteration: int) -> tuple[str, ...]:
     return (f"arm:{arm}", f"iteration:{iteration}")
+
+
+def transfer_tags(target: str) -> tuple[str, ...]:
+    return (f"transfer:{target}",)

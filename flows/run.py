@@ -1,8 +1,9 @@
-"""Runs a campaign from the command line: server, progress, clean stop. Used by `selfdev demo` and `selfdev run`."""
+"""Runs a flow from the command line: server, progress, clean stop. Used by `selfdev demo`, `run`, `baselines` and `transfer`."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
@@ -24,25 +25,38 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
 
     `resume` is the command that goes on after an interruption. Raises: SelfdevError; KeyboardInterrupt after a clean stop.
     """
-    ready = prepare(config)
+
+    def start() -> None:
+        from flows.campaign import campaign
+
+        campaign(config)
+
+    run_flow(config, start, resume, console)
+    from selfdev_core.assemble import load_result
+
+    return load_result(config.name)
+
+
+def run_flow(config: CampaignConfig, start: Callable[[], object], resume: list[str], console: Console) -> None:
+    """Run a flow on this configuration: server, progress, clean stop. `start` imports the flow and calls it."""
+    ready = prepare(config, lambda text: console.print(text, highlight=False, markup=False))
     workspace = workspace_of(ready.settings)
     status = campaign_folder(config.name) / "status.json"
     try:
-        earlier = earlier_result(config)
+        earlier = earlier_result(ready.plan.config)
         found_again = earlier is not None and earlier.finished
         if not found_again:
-            workspace.pool.warm()  # while the server starts
+            workspace.engine.warm()  # while the server starts
         ui = use_server()
         console.print(f"Prefect UI  {ui}   store  {ready.settings.store}", highlight=False)
         with LiveProgress(config, status, console) as progress, kept_alive(progress.note):
             workspace.progress = progress
             from prefect import tags
 
-            from flows.campaign import campaign
             from flows.names import campaign_tags
 
             with tags(*campaign_tags(config.name)), _heartbeats(not found_again):
-                through_absence(lambda: campaign(config), progress.note)
+                through_absence(start, progress.note)
     except KeyboardInterrupt:
         console.print(
             f"\n[bold]Stopped.[/bold] Finished work is kept. Go on with:  {escape(shlex.join(resume))}", highlight=False
@@ -55,9 +69,6 @@ def run_here(config: CampaignConfig, resume: list[str], console: Console) -> Cam
         raise
     finally:
         close_workspaces(ready.settings)
-    from selfdev_core.assemble import load_result
-
-    return load_result(config.name)
 
 
 def _heartbeats(wanted: bool) -> AbstractContextManager[object]:

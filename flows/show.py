@@ -82,7 +82,7 @@ def print_program(result: CampaignResult, row: Contender, console: Console) -> N
         card: Scorecard | None = getattr(row, split)
         if card is not None:
             console.print(
-                f"  {split:<11}{card.score:.1%} of {len(card.outcomes)} questions, {card.unparsable:.1%} unparsable",
+                f"  {split:<11}{card.told} of {len(card.outcomes)} questions, {card.unparsable:.1%} unparsable",
                 highlight=False,
             )
     for one in result.iterations:

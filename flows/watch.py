@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
-from prefect import get_run_logger, runtime, tags
+from prefect import get_client, get_run_logger, runtime, tags
 from prefect.events import emit_event
 from prefect.exceptions import Pause
+from prefect.states import Paused
 
 from flows.artifacts import ProgressArtifact
 from flows.extent import Extent
@@ -41,7 +43,7 @@ def watched(ready: Prepared) -> Iterator[None]:
         try:
             earlier = earlier_result(config)
             if earlier is None or not earlier.finished:
-                workspace.pool.warm()
+                workspace.engine.warm()
             with LoggedProgress(config, campaign_folder(config.name) / "status.json") as log:
                 shown = workspace.progress = ProgressArtifact(log, config)
                 yield
@@ -49,6 +51,19 @@ def watched(ready: Prepared) -> Iterator[None]:
         finally:
             close_workspaces(ready.settings)
             _say_goodbye()
+
+
+@contextmanager
+def suspended_too(run_ids: list[UUID]) -> Iterator[None]:
+    """When the campaign is suspended inside, so are these runs of its subflows: Prefect would leave them Running, with nobody at
+    work."""
+    try:
+        yield
+    except Pause:
+        with get_client(sync_client=True) as client:
+            for run_id in run_ids:
+                client.set_flow_run_state(run_id, Paused(message="Suspended with its campaign."))
+        raise
 
 
 def _say_goodbye() -> None:

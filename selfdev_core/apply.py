@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from selfdev_core.algorithm.canonical import algorithm_id
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError, SelfdevError
-from selfdev_core.merging.checkpoints import Checkpoint, check_fit, save_merged
-from selfdev_core.merging.merge import merge, write_bundles
-from selfdev_core.prepare import model_folders
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.fit import check_finite, check_headers
+from selfdev_core.merging.hub import Source, is_repository
+from selfdev_core.merging.merge import merge_into, write_bundles
+from selfdev_core.merging.saved import ModelFolder
+from selfdev_core.prepare import model_sources
 from selfdev_core.records import Level, Scope
 from selfdev_core.result import CampaignResult, Contender
 from selfdev_core.sandbox import layers
@@ -45,34 +49,78 @@ def find_program(result: CampaignResult, wanted: str) -> Contender:
 
 def apply_program(
     source: str,
-    seed: Path,
-    experts: dict[str, Path],
+    seed: Source,
+    experts: dict[str, Source],
     scope: Scope,
     out: Path,
     seconds: float,
     memory_gb: float,
     least_level: Level | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> str:
     """Merge with a program and save a normal Hugging Face folder; returns the digest of the merged weights.
 
+    Memory stays flat in the size of the models: parameters are merged and written one by one. `note` hears what ought to be
+    known of the models.
     Raises: CheckpointError when the models do not fit or `out` exists; SelfdevError naming the verdict when the program
     fails on these models; SandboxError when the machine gives less than `least_level`.
     """
-    base = Checkpoint(seed)
-    others = {name: Checkpoint(folder) for name, folder in experts.items()}
-    check_fit(base, others, scope)
+    base = Checkpoint(seed.folder)
+    others = {name: Checkpoint(source.folder) for name, source in experts.items()}
+    for warning in check_headers(base, others, scope):
+        if note is not None:
+            note(f"note: {warning}")
     name = algorithm_id(source)
     with Scratch() as scratch:
         bundles = write_bundles(base, others, scope, scratch.path)
-        with Sandbox(bundles, seconds, memory_gb, level=layers.grant(least_level)) as sandbox:
+        with (
+            Sandbox(bundles, seconds, memory_gb, level=layers.grant(least_level)) as sandbox,
+            ModelFolder(base, out) as folder,
+        ):
+            sandbox.warm()
+            check_finite(base, others, scope, note)
             verdict = validate(name, source, sandbox)
             if verdict.accepted:
-                record, tensors = merge(name, source, base, sandbox)
+                record = merge_into(folder, name, source, base, sandbox)
                 verdict = record.verdict
-    if not verdict.accepted:
-        raise SelfdevError(f"program {name} cannot merge these models: {verdict.reason}, {verdict.detail}")
-    save_merged(base, tensors, out)
+            if not verdict.accepted:
+                raise SelfdevError(f"program {name} cannot merge these models: {verdict.reason}, {verdict.detail}")
+            folder.describe(_model_card(name, source, seed, experts, scope, record.weights_sha256))
     return record.weights_sha256
+
+
+def _model_card(name: str, source: str, seed: Source, experts: dict[str, Source], scope: Scope, weights: str) -> str:
+    """README.md of a merged model, with the front matter that the Hub reads."""
+    on_the_hub = [one.name.partition("@")[0] for one in (seed, *experts.values()) if is_repository(one.name)]
+    front = ["---", "library_name: transformers", "tags: [merge, selfdev]"]
+    front += ["base_model:", *(f"- {one}" for one in dict.fromkeys(on_the_hub))] if on_the_hub else []
+    rows = [f"| {label} | {one.name} |" for label, one in {"seed": seed, **experts}.items()]
+    what = "the MLP blocks" if scope == "mlp" else "all parameters"
+    return "\n".join(
+        [
+            *front,
+            "---",
+            "",
+            f"# {_called(seed)}, merged",
+            "",
+            f"Made by the program `{name}` with selfdev: for each parameter it is given the experts' task vectors (expert − "
+            f"seed), and its result is added to the seed. Merged: {what}; the rest is the seed's, as are config and tokenizer.",
+            f"SHA-256 of the merged tensors: `{weights[:16]}…`.",
+            "",
+            "| model | from |",
+            "| --- | --- |",
+            *rows,
+            "",
+            "```python",
+            source.rstrip(),
+            "```",
+            "",
+        ]
+    )
+
+
+def _called(seed: Source) -> str:
+    return seed.name.partition("@")[0] if is_repository(seed.name) else seed.folder.name
 
 
 def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
@@ -84,7 +132,7 @@ def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
         raise ConfigError(f"{out}: exists already; name a new folder with --out")
     row = find_program(result, wanted)
     config = CampaignConfig.model_validate(result.config)
-    seed, experts = model_folders(config)
+    seed, experts = model_sources(config)
     weights = apply_program(
         row.source, seed, experts, config.models.scope, out / "model", **config.sandbox.model_dump(exclude={"device"})
     )
@@ -95,7 +143,7 @@ def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
 
 def _card(result: CampaignResult, row: Contender, weights: str) -> str:
     scores = [
-        f"| {split} | {card.score:.1%} | {len(card.outcomes)} | {card.unparsable:.1%} |"
+        f"| {split} | {card.told} | {len(card.outcomes)} | {card.unparsable:.1%} |"
         for split in ("search", "validation", "test")
         if (card := getattr(row, split)) is not None
     ]

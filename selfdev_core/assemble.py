@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from selfdev_core.ablation import Ablation
+from selfdev_core.budget import unshared
 from selfdev_core.config import CampaignConfig, content_of
 from selfdev_core.errors import ConfigError
 from selfdev_core.finalists import Finals
@@ -17,7 +19,7 @@ from selfdev_core.home import replace_text, selfdev_home
 from selfdev_core.iteration import CampaignPlan, IterationRecord
 from selfdev_core.openings import read_openings
 from selfdev_core.records import Cost
-from selfdev_core.result import BudgetNote, CampaignResult, Interval, Stop
+from selfdev_core.result import BudgetNote, CampaignResult, Interval, Stop, TransferResult
 from selfdev_core.statistics.intervals import mean_difference
 from selfdev_core.store.artifacts import ArtifactStore
 
@@ -32,9 +34,11 @@ def assemble(
     earlier: CampaignResult | None,
     store: ArtifactStore,
     stop: Stop | None = None,
+    ablation: Ablation | None = None,
 ) -> CampaignResult:
     """The result so far; without `finals` it is marked unfinished. `earlier`: what an earlier run of it left; `stop`: the
     cap that ended the search."""
+    ablation = ablation or Ablation()
     ended = earlier is not None and earlier.finished and earlier.stopped_by == stop  # found again, not gone on with
     evaluated = [sum(len(one.scorecards) for one in arm) for arm in (trained, untrained)]
     openings = read_openings(store, plan.config.name).openings
@@ -54,8 +58,22 @@ def assemble(
         budget=BudgetNote(trained=evaluated[0], untrained=min(evaluated), human=finals.human if finals else 0),
         stopped_by=stop,
         test_openings=len(openings),
-        costs=_costs(trained, untrained, finals),
+        ablation=ablation.arms,
+        transfers=kept_transfers(plan.config, finals.winner if finals else "", earlier),
+        costs=_costs(unshared(trained, untrained, ablation.rounds), finals, ablation),
     )
+
+
+def kept_transfers(config: CampaignConfig, winner: str, earlier: CampaignResult | None) -> tuple[TransferResult, ...]:
+    """Transfers that `selfdev transfer` added to an earlier result and that are still of this winner."""
+    found = earlier.transfers if earlier and winner else ()
+    return tuple(one for one in found if one.winner == winner and one.name not in config.transfer)
+
+
+def with_transfer(result: CampaignResult, made: TransferResult) -> CampaignResult:
+    """The result with one more transfer, in the place of an earlier one of that name."""
+    transfers = tuple(one for one in result.transfers if one.name != made.name)
+    return result.model_copy(update={"transfers": (*transfers, made)})
 
 
 def now() -> str:
@@ -81,16 +99,14 @@ def _learned_gain(
     return mean_difference(ours, theirs, seed=plan.config.seed)
 
 
-def _costs(
-    trained: Sequence[IterationRecord], untrained: Sequence[IterationRecord], finals: Finals | None
-) -> dict[str, Cost]:
-    """Cost per stage. The arms share iteration 1 (same factory, same seed), which is counted once."""
+def _costs(drawn: Sequence[IterationRecord], finals: Finals | None, ablation: Ablation) -> dict[str, Cost]:
+    """Cost per stage; `drawn` are the iterations of all arms, those that they share once."""
     total: dict[str, Cost] = {}
-    for one in (*trained, *untrained[1:]):
+    for one in drawn:
         for stage, cost in one.costs.items():
             total[stage] = total.get(stage, Cost()) + cost
     if finals:
-        total["finalists"] = finals.cost
+        total["finalists"] = finals.cost + ablation.cost
     return total
 
 

@@ -21,7 +21,7 @@ _HOUR = 3600.0
 
 
 class Boundary(Record):
-    """What a campaign had taken when it first came to the end of an iteration of both arms, in seconds."""
+    """What a campaign had taken when it first came to the end of an iteration of all arms, in seconds."""
 
     campaign: str
     iteration: int
@@ -30,14 +30,18 @@ class Boundary(Record):
 
 
 def reached(
-    plan: CampaignPlan, trained: Sequence[IterationRecord], untrained: Sequence[IterationRecord], workspace: Workspace
+    plan: CampaignPlan,
+    trained: Sequence[IterationRecord],
+    untrained: Sequence[IterationRecord],
+    workspace: Workspace,
+    ablation: Sequence[Sequence[IterationRecord]] = (),
 ) -> Stop | None:
-    """The cap that forbids the next iteration, or None. Asked when an iteration of both arms is over and one is to come."""
+    """The cap that forbids the next iteration, or None. Asked when an iteration of all arms is over and one is to come."""
     caps, factory = plan.config.budget, plan.config.factory
     boundary = _boundary(plan, len(trained), workspace)
-    drawn = (*trained, *untrained[1:])  # the arms share iteration 1
+    drawn = unshared(trained, untrained, ablation)
     programs = sum(one.result.samples for one in drawn)
-    next_programs = factory.samples * (2 if plan.config.controls.untrained else 1)
+    next_programs = factory.samples * (1 + plan.config.controls.untrained + len(plan.config.ablation.temperature))
     tokens = sum(cost.tokens for one in drawn for cost in one.costs.values())
     spent: list[tuple[str, float | None, float, float]] = [  # setting, cap, spent, surely needed by the next iteration
         ("programs", caps.programs, programs, next_programs),
@@ -49,6 +53,26 @@ def reached(
         if cap is not None and (used >= cap or used + needed > cap):
             return Stop(cap=name, limit=cap, spent=used, iterations=len(trained), planned=factory.iterations)
     return None
+
+
+def unshared(
+    trained: Sequence[IterationRecord],
+    untrained: Sequence[IterationRecord],
+    ablation: Sequence[Sequence[IterationRecord]] = (),
+) -> list[IterationRecord]:
+    """The iterations of all arms, each piece of work once: arms share iteration 1, and an ablation's arm shares an iteration
+    with another arm that drew from the same factory at the same temperature."""
+    drawn = [*trained, *untrained[1:]]
+    seen = {_draw(one) for one in (*trained, *untrained)}
+    for one in (one for arm in ablation for one in arm):
+        if _draw(one) not in seen:
+            seen.add(_draw(one))
+            drawn.append(one)
+    return drawn
+
+
+def _draw(one: IterationRecord) -> tuple[str, float, int]:
+    return (one.result.factory_sha256, one.result.temperature, one.result.iteration)
 
 
 def _boundary(plan: CampaignPlan, iteration: int, workspace: Workspace) -> Boundary:

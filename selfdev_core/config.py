@@ -11,16 +11,26 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from selfdev_core.asking import QuestionsConfig
+from selfdev_core.caps import BudgetConfig
+from selfdev_core.engines.config import EngineConfig
 from selfdev_core.errors import ConfigError
+from selfdev_core.grids import HumanGrids
+from selfdev_core.merging.hub import anchored
 from selfdev_core.records import Level, Scope
 from selfdev_core.resources import ResourcesConfig
+from selfdev_core.schedules import AblationConfig, TemperatureConfig
 from selfdev_core.section import Section
 from selfdev_core.store.location import check_url, is_url
+from selfdev_core.training import DpoConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 ExpertName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$")]
+CheckpointSource = Annotated[
+    str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given), Field(min_length=1)
+]
 StoreUrl = Annotated[str, Field(pattern=r"^s3://[^@?]+$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -31,10 +41,14 @@ class ModelsConfig(Section):
     family: Literal["arithmetic", "transfer"] | None = Field(
         None, description="A shipped miniature family. Give this, or `seed` and `experts`."
     )
-    seed: Path | None = Field(None, description="Folder of the seed checkpoint (Hugging Face layout, safetensors).")
-    experts: dict[ExpertName, Path] = Field(
+    seed: CheckpointSource | None = Field(
+        None,
+        description="The seed checkpoint: a folder (Hugging Face layout, safetensors), or a repository of the Hugging Face "
+        "Hub, org/name or org/name@revision.",
+    )
+    experts: dict[ExpertName, CheckpointSource] = Field(
         default_factory=dict,
-        description="Expert name → checkpoint folder. The names are the keys of `model_dict`, in this order.",
+        description="Expert name → checkpoint folder or repository. The names are the keys of `model_dict`, in this order.",
     )
     scope: Scope = Field("mlp", description="Parameters to merge: the MLP blocks (as the paper), or all.")
 
@@ -49,57 +63,13 @@ class ModelsConfig(Section):
         return self
 
 
-class QuestionsConfig(Section):
-    """Where the questions come from and how many each split holds."""
-
-    family: Literal["arithmetic", "transfer"] | None = Field(
-        None, description="Word problems of a miniature family. Give this, or the three files."
-    )
-    search_file: Path | None = Field(
-        None, description="JSONL with `question` and `answer`: queried by every candidate."
-    )
-    validation_file: Path | None = Field(None, description="JSONL: re-scores the finalists.")
-    test_file: Path | None = Field(None, description="JSONL: opened once, by the winner.")
-    search: int = Field(
-        64, ge=1, description="Search questions per candidate (the paper: 100 for GSM8K, 600 for MATH)."
-    )
-    validation: int = Field(256, ge=1, description="Validation questions per finalist.")
-    test: int = Field(1000, ge=1, description="Test questions.")
-    template: str = Field("Q: {question}\nA:", description="Prompt of one question; must hold `{question}`.")
-    max_new_tokens: int = Field(36, ge=1, le=4096, description="Answer length limit, tokens.")
-    batch_size: int = Field(128, ge=1, description="Questions answered at once.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        files = (self.search_file, self.validation_file, self.test_file)
-        if self.family and any(files):
-            raise ValueError("give either family or the three question files; not both")
-        if not self.family and not all(files):
-            raise ValueError("give a family, or search_file, validation_file and test_file")
-        if "{question}" not in self.template:
-            raise ValueError("template: must hold {question}")
-        return self
-
-
-class TemperatureConfig(Section):
-    """Sampling temperature per iteration t = 1, 2, …"""
-
-    schedule: Literal["decay", "constant"] = Field(
-        "constant",
-        description="constant: always `first`, so that what changes over iterations is the factory. "
-        "decay: first / (1 + rate·(t−1)), as the paper.",
-    )
-    first: float = Field(1.0, gt=0.0, le=5.0, description="Temperature of iteration 1 (the paper: 1.2).")
-    rate: float = Field(
-        0.2, ge=0.0, description="Decay constant (the paper: 0.2, giving 1.2, 1.0, 0.857). Only for decay."
-    )
-
-
 class FactoryConfig(Section):
     """The algorithm factory: a copy of the seed model that writes programs."""
 
-    prompt: Literal["miniature", "paper"] | Path = Field(
-        "miniature", description="Prompt template: `miniature`, `paper` (one-shot), or a file of your own."
+    prompt: Literal["auto", "miniature", "paper"] | Path = Field(
+        "auto",
+        description="Prompt template: `paper` (one-shot), `miniature` (what the shipped families were trained on), or a file "
+        "of your own. auto: `miniature` for a shipped family, `paper` for your own checkpoints.",
     )
     iterations: int = Field(4, ge=1, le=100, description="Rounds of sampling; DPO runs between them (the paper: 3).")
     samples: int = Field(64, ge=1, description="Programs drawn per iteration, N (the paper: 3000).")
@@ -150,23 +120,6 @@ class PreferenceConfig(Section):
         return self
 
 
-class DpoConfig(Section):
-    """Direct preference optimisation of the factory (TRL)."""
-
-    method: Literal["full", "lora"] = Field("full", description="Full fine-tune, or LoRA merged into the factory.")
-    lora_rank: int = Field(16, ge=1, description="LoRA rank (the paper: 256). Only for method lora.")
-    learning_rate: float = Field(1e-4, gt=0.0, description="Peak learning rate (the paper: 1e-6 with LoRA at 7B).")
-    beta: float = Field(0.3, gt=0.0, description="DPO β (the paper: 0.01).")
-    sft_weight: float = Field(0.5, ge=0.0, description="Weight of the SFT term on chosen programs; 0 leaves it out.")
-    steps: int = Field(20, ge=1, description="Optimiser steps per update.")
-    batch_size: int = Field(16, ge=1, description="Pairs per step.")
-    min_valid_share: Share = Field(
-        0.9,
-        description="Validity guard: an update whose fresh samples are less often valid is halved, quartered, skipped; 0: off.",
-    )
-    guard_samples: int = Field(64, ge=1, description="Fresh samples that the guard draws.")
-
-
 class FinalistsConfig(Section):
     """Who is measured again at the end."""
 
@@ -175,48 +128,24 @@ class FinalistsConfig(Section):
     )
 
 
-class ControlsConfig(Section):
+class ControlsConfig(HumanGrids):
     """What runs beside the trained factory so that its result can be believed."""
 
     untrained: bool = Field(
         True, description="The first factory keeps sampling, no DPO, same number of evaluated programs."
     )
-    task_arithmetic: tuple[float, ...] = Field(
-        (0.2, 0.4, 0.6, 0.8, 1.0), description="Coefficients of the task-arithmetic grid; empty switches it off."
-    )
-    ties: tuple[tuple[float, float], ...] = Field(
-        tuple((d, c) for d in (0.2, 0.4, 0.6) for c in (0.6, 1.0, 1.4)),
-        description="TIES grid: (density kept, coefficient) pairs; empty switches it off.",
-    )
-    dare: tuple[tuple[float, float], ...] = Field(
-        tuple((d, c) for d in (0.4, 0.6, 0.8) for c in (0.4, 0.6, 0.8)),
-        description="DARE grid: (drop rate, coefficient) pairs; empty switches it off.",
-    )
 
 
-class BudgetConfig(Section):
-    """Caps on the search. Nothing here changes a score or is part of a cache key; raise a cap and run again to go on.
+class TransferTarget(Section):
+    """Another model set, on which the finalists of the campaign are measured unchanged."""
 
-    A campaign always does one iteration. At a cap it begins no further one, makes controls, finalists and report from
-    what there is (which comes on top of the cap), and says so.
-    """
-
-    wall_hours: float | None = Field(
-        None, gt=0.0, description="No iteration begins once the campaign has run for so long, all its runs together."
+    models: ModelsConfig
+    questions: QuestionsConfig
+    names: dict[ExpertName, ExpertName] = Field(
+        default_factory=dict,
+        description="Expert of the campaign → expert of this set which programs find in `model_dict` under that name. "
+        "Experts left out keep their own names.",
     )
-    device_hours: float | None = Field(
-        None, gt=0.0, description="No iteration begins once its workers have been busy for so long, all together."
-    )
-    programs: int | None = Field(
-        None, ge=1, description="Programs drawn, both arms together; no iteration begins that would draw more."
-    )
-    tokens: int | None = Field(
-        None, ge=1, description="No iteration begins once so many tokens were sampled in programs and search answers."
-    )
-    price_per_device_hour: float | None = Field(
-        None, ge=0.0, description="What an hour of a busy worker costs; `selfdev cost` turns it into money."
-    )
-    currency: str = Field("USD", min_length=1, max_length=8, description="Of the price.")
 
 
 class CampaignConfig(Section):
@@ -234,7 +163,14 @@ class CampaignConfig(Section):
     dpo: DpoConfig = DpoConfig()
     finalists: FinalistsConfig = FinalistsConfig()
     controls: ControlsConfig = ControlsConfig()
+    ablation: AblationConfig = AblationConfig()
+    transfer: dict[Name, TransferTarget] = Field(
+        default_factory=dict,
+        description="Name → model set (`models`, `questions`, `names`) on which the finalists are measured unchanged at the "
+        "end, beside human-designed algorithms tuned there.",
+    )
     resources: ResourcesConfig = ResourcesConfig()
+    engine: EngineConfig = EngineConfig()
     budget: BudgetConfig = BudgetConfig()
     store: StoreUrl | Path | None = Field(
         None,
@@ -258,8 +194,12 @@ class CampaignConfig(Section):
 
 
 def content_of(config: Mapping[str, object]) -> dict[str, object]:
-    """Of a configuration as plain data, what its result depends on: neither how the work is spread nor when it stops."""
-    return {name: value for name, value in config.items() if name not in ("resources", "budget")}
+    """Of a configuration as plain data, what its search depends on: neither how the work is spread, nor when it stops, nor
+    where its finalists are measured afterwards."""
+    apart = ("resources", "budget", "engine", "transfer")
+    content = {name: value for name, value in config.items() if name not in apart}
+    engine = EngineConfig.model_validate(config.get("engine", {})).key
+    return content | ({"engine": engine} if engine else {})
 
 
 def load_campaign(path: Path) -> CampaignConfig:
@@ -267,6 +207,16 @@ def load_campaign(path: Path) -> CampaignConfig:
 
     Raises: ConfigError naming the file, each wrong field and what to do about it.
     """
+    raw = read_mapping(path, "a mapping of settings; see deployments/campaigns/miniature.yaml")
+    try:
+        config = CampaignConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {len(error.errors())} setting(s) refused\n{explain(error)}") from None
+    return _anchored(config, path.resolve().parent)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, object]:
+    """A YAML file that holds a mapping. Raises: ConfigError naming the file, and `what` it must hold."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -276,12 +226,8 @@ def load_campaign(path: Path) -> CampaignConfig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must be a mapping of settings; see deployments/campaigns/miniature.yaml")
-    try:
-        config = CampaignConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {len(error.errors())} setting(s) refused\n{explain(error)}") from None
-    return _anchored(config, path.resolve().parent)
+        raise ConfigError(f"{path}: must be {what}")
+    return raw
 
 
 def explain(error: ValidationError) -> str:
@@ -299,13 +245,30 @@ def _anchored(config: CampaignConfig, folder: Path) -> CampaignConfig:
     def fix(path: Path | None) -> Path | None:
         return None if path is None else (folder / path.expanduser()).resolve()
 
-    models = config.models.model_copy(
-        update={"seed": fix(config.models.seed), "experts": {n: fix(p) for n, p in config.models.experts.items()}}
-    )
-    q = config.questions
-    files = {f: fix(getattr(q, f)) for f in ("search_file", "validation_file", "test_file")}
     prompt = config.factory.prompt
     factory = config.factory.model_copy(update={"prompt": fix(prompt) if isinstance(prompt, Path) else prompt})
     store = config.store if isinstance(config.store, str) else fix(config.store)
-    update = {"models": models, "questions": q.model_copy(update=files), "factory": factory, "store": store}
+    engine = config.engine
+    if engine.python is not None:  # not resolved: a virtual environment's Python is a link
+        engine = engine.model_copy(update={"python": folder / engine.python.expanduser()})
+    update = {
+        "models": _models_from(config.models, folder),
+        "questions": config.questions.anchored(folder),
+        "factory": factory,
+        "engine": engine,
+        "store": store,
+        "transfer": {name: anchored_target(target, folder) for name, target in config.transfer.items()},
+    }
     return config.model_copy(update=update)
+
+
+def anchored_target(target: TransferTarget, folder: Path) -> TransferTarget:
+    """A transfer target whose relative paths are taken from `folder`."""
+    update = {"models": _models_from(target.models, folder), "questions": target.questions.anchored(folder)}
+    return target.model_copy(update=update)
+
+
+def _models_from(models: ModelsConfig, folder: Path) -> ModelsConfig:
+    seed = None if models.seed is None else anchored(models.seed, folder)
+    experts = {name: anchored(given, folder) for name, given in models.experts.items()}
+    return models.model_copy(update={"seed": seed, "experts": experts})

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import StoreError
+from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.factory.temperature import temperature_of
 from selfdev_core.records import (
     Arm,
@@ -28,7 +29,6 @@ from selfdev_core.records import (
 from selfdev_core.result import IterationResult
 from selfdev_core.stages.executor import EVALUATE, GENERATE, MERGE, PAIRS, TRAIN, VALIDATE, Executor
 from selfdev_core.stages.jobs import (
-    Decoding,
     EvaluateJob,
     GenerateJob,
     MergeJob,
@@ -43,22 +43,32 @@ from selfdev_core.workspace import Limits, Workspace
 
 
 class CampaignPlan(Record):
-    """A configuration with its files resolved to content: what every stage needs to make its jobs."""
+    """A configuration with its files resolved to content: what every stage needs to make its jobs.
+
+    `sealed` is the test split by digest only: nobody can load questions by it before the split is opened.
+    """
 
     config: CampaignConfig
     models: ModelSet
     prompt: str
+    decoding: Decoding
     search: QuestionSet
+    sealed: QuestionSet
 
     @property
     def limits(self) -> Limits:
         sandbox = self.config.sandbox
         return Limits(seconds=sandbox.seconds, memory_gb=sandbox.memory_gb, device=sandbox.device)
 
-    @property
-    def decoding(self) -> Decoding:
-        q = self.config.questions
-        return Decoding(template=q.template, max_new_tokens=q.max_new_tokens, batch_size=q.batch_size)
+
+class TargetPlan(Record):
+    """Another model set for the finalists: `plan` has its models and questions in the place of the campaign's."""
+
+    name: str
+    plan: CampaignPlan
+    validation: QuestionSet
+    own_names: dict[str, str] = Field(description="Name by which programs find an expert → the expert's own name.")
+    same_test: bool = Field(False, description="Its test questions are the campaign's own.")
 
 
 class IterationSpec(Record):
@@ -66,11 +76,19 @@ class IterationSpec(Record):
 
     plan: CampaignPlan
     arm: Arm
+    ablation: str = Field(
+        "", description="Name of the arm of an ablation: a trained arm whose plan differs in one part."
+    )
     iteration: int
     factory: FactoryRef
     train: bool
     earlier: tuple[str, ...] = ()
     last: int | None = Field(None, description="The trained arm's last iteration, where a budget ended it early.")
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.ablation or self.arm
 
 
 class IterationRecord(Record):
@@ -226,7 +244,7 @@ def _generate(spec: IterationSpec, executor: Executor, workspace: Workspace) -> 
 def _generate_job(spec: IterationSpec, factory: FactoryRef, start: int, count: int, iteration: int) -> GenerateJob:
     config = spec.plan.config.factory
     return GenerateJob(
-        factory=FactoryRef(sha256=factory.sha256),
+        factory=factory.itself,
         prompt=spec.plan.prompt,
         start=start,
         count=count,
@@ -235,6 +253,7 @@ def _generate_job(spec: IterationSpec, factory: FactoryRef, start: int, count: i
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
         seed=(spec.plan.config.seed * 1_000_003 + iteration * 10_007) % 2**62,
+        engine=spec.plan.config.engine.key,
     )
 
 
@@ -254,11 +273,11 @@ def _learn(
     workspace.progress.stage(_label(spec, "pairs"), 1)
     (made,) = executor.map(PAIRS, [job])
     if not made.pairs:
-        workspace.progress.note(f"iteration {spec.iteration}: no update, {made.note}")
+        workspace.progress.note(f"{_whose(spec)}: no update, {made.note}")
         return 0, made.note, None
     guard = _generate_job(spec, spec.factory, 5_000, config.dpo.guard_samples, spec.iteration + 1)
     train = TrainJob(
-        factory=FactoryRef(sha256=spec.factory.sha256),
+        factory=spec.factory.itself,
         prompt=spec.plan.prompt,
         pairs=made.pairs,
         settings=config.dpo,
@@ -273,7 +292,7 @@ def _learn(
     if trained.step_share < 1.0:
         kept = f"shortened to {trained.step_share:.0%}" if trained.step_share else "skipped"
         note = f"update {kept} to keep programs valid ({trained.valid_share:.0%} of fresh samples are)"
-        workspace.progress.note(f"iteration {spec.iteration}: {note}")
+        workspace.progress.note(f"{_whose(spec)}: {note}")
     return len(made.pairs), note, trained
 
 
@@ -314,4 +333,8 @@ def _in_order(samples: list[Sample], distinct: dict[str, Sample]) -> list[Sample
 
 
 def _label(spec: IterationSpec, stage: str) -> str:
-    return f"{spec.arm} {spec.iteration} · {stage}"
+    return f"{spec.name} {spec.iteration} · {stage}"
+
+
+def _whose(spec: IterationSpec) -> str:
+    return f"{spec.ablation} iteration {spec.iteration}".lstrip()

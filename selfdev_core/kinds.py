@@ -10,6 +10,7 @@ from selfdev_core.iteration import IterationRecord
 from selfdev_core.ledger.events import LEDGER, LedgerSegment
 from selfdev_core.openings import OPENINGS, Opening
 from selfdev_core.records import GenerateManifest, Record, Scorecard, TrainManifest, Verdict
+from selfdev_core.result import TRANSFERS, TransferResult
 from selfdev_core.store.references import REFERENCES, References
 
 TASK_RESULTS = "task-results"
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Record]] = {
     "scorecards": Scorecard,
     "trained": TrainManifest,
     "iterations": IterationRecord,
+    TRANSFERS: TransferResult,
     "questions": QuestionBlock,
     OPENINGS: Opening,
     LEDGER: LedgerSegment,

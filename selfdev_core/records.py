@@ -152,6 +152,19 @@ class MergeManifest(Record):
     cost: Cost
 
 
+class Tally(Record):
+    """How many answers were right, wrong and unparsable."""
+
+    right: int
+    wrong: int
+    unparsable: int
+
+    @property
+    def score(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return self.right / (self.right + self.wrong + self.unparsable)
+
+
 class Scorecard(Record):
     """Outcome per question, in the order of the question set."""
 
@@ -161,6 +174,10 @@ class Scorecard(Record):
     outcomes: tuple[OutcomeKind, ...]
     tokens: int
     seconds: float
+    tallies: dict[str, Tally] = Field(
+        default_factory=dict,
+        description="How the same answers fare when read strictly and flexibly; empty where a grader reads in one way.",
+    )
 
     @property
     def score(self) -> float:
@@ -171,6 +188,12 @@ class Scorecard(Record):
     def unparsable(self) -> float:
         """Share of answers in which no final answer could be found, 0 to 1."""
         return self.outcomes.count("unparsable") / len(self.outcomes)
+
+    @property
+    def told(self) -> str:
+        """The score as a percentage, and the score by any reading that gives another: `52.0% (strict 41.0%)`."""
+        others = [f"{way} {one.score:.1%}" for way, one in self.tallies.items() if one.score != self.score]
+        return f"{self.score:.1%}" + (f" ({', '.join(others)})" if others else "")
 
 
 class EvaluateManifest(Record):
@@ -206,10 +229,23 @@ class PairsManifest(Record):
 
 
 class FactoryRef(Record):
-    """An algorithm factory: a full checkpoint by content. `parent` is the factory it was trained from."""
+    """An algorithm factory by content: a whole checkpoint, or an adapter (LoRA) on the model `base`.
+
+    `parent` is the factory it was trained from.
+    """
 
     sha256: str
     parent: str = ""
+    base: str = Field(
+        "",
+        exclude_if=lambda base: not base,
+        description="Digest of the model that the adapter belongs to; empty for a whole checkpoint.",
+    )
+
+    @property
+    def itself(self) -> FactoryRef:
+        """Without its parent, which changes nothing that it writes: so it stands in jobs."""
+        return FactoryRef(sha256=self.sha256, base=self.base)
 
 
 class TrainManifest(Record):

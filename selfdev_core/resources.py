@@ -40,6 +40,12 @@ class ResourcesConfig(Section):
         "(with more than 8 workers: over 4 per worker).",
     )
 
+    save_steps: int = Field(
+        50,
+        ge=1,
+        description="A killed training goes on from the last multiple of so many optimiser steps; a shorter one starts anew.",
+    )
+
     @model_validator(mode="after")
     def _only_for_ray(self) -> Self:
         if self.runner != "ray" and (self.ray_address or self.gpus_per_worker):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from selfdev_core.records import Arm, Candidate, Cost, Record, Scorecard
+from selfdev_core.records import Arm, Candidate, Cost, Record, Scorecard, Verdict
+from selfdev_core.schedules import TemperatureConfig
+
+TRANSFERS = "transfers"  # kind of records in the store
 
 
 class Interval(Record):
@@ -65,6 +68,48 @@ class Comparison(Record):
     p_value: float = Field(description="Exact McNemar test, two-sided.")
 
 
+class AblationArm(Record):
+    """A whole search of its own that differs from the trained arm in its temperature schedule only.
+
+    It is cut to the trained arm's number of evaluated programs, in the order drawn, before its best is picked, by the rule
+    that picks the campaign's winner. No test question is asked of it.
+    """
+
+    name: str
+    schedule: TemperatureConfig
+    iterations: tuple[IterationResult, ...] = Field(description="Without their candidates, which the store has.")
+    evaluated: int = Field(description="Programs evaluated, after the cut.")
+    best: Contender | None = Field(
+        None, description="Best validation score among its finalists; None without a program."
+    )
+
+
+class TransferRow(Contender):
+    """One algorithm or plain model on another model set. A program that cannot merge this set has a verdict and no score."""
+
+    verdict: Verdict | None = Field(None, description="Of a program on this set's tensors; None for plain models.")
+
+
+class TransferResult(Record):
+    """The campaign's finalists, unchanged, on another model set, beside human-designed algorithms tuned there.
+
+    Nothing about a discovered program is chosen here: on the test split it is the campaign's own winner.
+    """
+
+    name: str
+    models: dict[str, object] = Field(description="Of the configuration, as plain data.")
+    questions: dict[str, object] = Field(description="Of the configuration, as plain data.")
+    names: dict[str, str] = Field(description="Name by which programs find an expert → the expert's own name.")
+    winner: str = Field(description="The campaign's winner when its programs were taken over.")
+    finalists: tuple[str, ...] = Field(description="Algorithm ids that were taken over.")
+    rows: tuple[TransferRow, ...] = Field(description="Best validation score first.")
+    comparisons: tuple[Comparison, ...] = ()
+    human: int = Field(description="Grid points of human-designed algorithms scored on this set's search questions.")
+    test_openings: int = Field(0, description="How often this campaign has opened test questions for these models.")
+    same_test: bool = Field(False, description="The test questions are the campaign's own.")
+    cost: Cost
+
+
 class BudgetNote(Record):
     """Evaluated programs per arm; the untrained arm is cut to the trained arm's number, in the order drawn."""
 
@@ -119,5 +164,7 @@ class CampaignResult(Record):
     )
     budget: BudgetNote | None = None
     stopped_by: Stop | None = Field(None, description="The cap that ended the search, if one did.")
+    ablation: tuple[AblationArm, ...] = ()
+    transfers: tuple[TransferResult, ...] = ()
     test_openings: int = 0
     costs: dict[str, Cost] = Field(default_factory=dict, description="Stage → cost, both arms together.")

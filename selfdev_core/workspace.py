@@ -12,17 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import Field
 
+from selfdev_core.engines.choose import engine_of
+from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.protocol import Engine
 from selfdev_core.errors import CheckpointError, CorruptRecord
+from selfdev_core.evaluation.graders.pool import GraderPool
 from selfdev_core.ledger.journal import Journal
 from selfdev_core.ledger.meter import Meter
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import Runner, write_bundles
 from selfdev_core.progress import Progress, Silent
-from selfdev_core.records import Cost, Level, ModelSet, Record
+from selfdev_core.records import Cost, FactoryRef, Level, ModelSet, Record
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.cuda import CudaExecutor
@@ -58,13 +62,24 @@ class Work:
     raced: bool = False
 
 
+class FactoryFolders(NamedTuple):
+    """Where a factory lies: its model, and the adapter on it if it is not a whole checkpoint."""
+
+    model: Path
+    adapter: Path | None
+
+
 class WorkspaceSettings(Record):
     store: str = Field(description="A folder, or s3://bucket/prefix; credentials are never part of it.")
     campaign: str = Field(default="", description="Whose references the store keeps; empty: nobody's.")
     models: dict[str, str] = Field(description="Checkpoint sha256 → folder.")
     workers: int
     least_level: Level | None = None
+    engine: EngineConfig = EngineConfig()
     ray: RayCluster | None = Field(default=None, description="None: stages run in this process.")
+    save_steps: int = Field(
+        default=50, description="Optimiser steps after which training can go on when it was killed."
+    )
     scratch_gb: float = Field(default=2.0, description="GiB of merged weights that may wait for their evaluation.")
 
 
@@ -78,8 +93,12 @@ class Workspace:
         self._scratch = Scratch()
         self.scratch = self._scratch.path
         self.pool = WorkerPool(settings.workers if settings.ray is None else 0, self.scratch)
+        self.graders = GraderPool(settings.workers)
         self.ledger = Journal(settings.campaign, self.store, lambda text: self.progress.note(text))
         self.pool.retried = self.ledger.retry
+        self.engine: Engine = engine_of(
+            settings.engine, self.pool, self.scratch, self.ledger.retry, lambda text: self.progress.note(text)
+        )
         self._damaged: set[tuple[str, str]] = set()
         self._sandboxes: dict[str, Sandbox] = {}
         self._genuine: set[str] = set()
@@ -87,12 +106,18 @@ class Workspace:
 
     def close(self) -> None:
         """End workers and sandboxes, remove the scratch folder and put the ledger into the store."""
-        self.pool.close()
+        self.stop_models()
+        self.graders.close()
         for sandbox in self._sandboxes.values():
             sandbox.close()
         self._sandboxes.clear()
         self._scratch.close()
         self.ledger.close()
+
+    def stop_models(self) -> None:
+        """End the processes that hold models, at once if they are busy."""
+        self.engine.close()
+        self.pool.close()
 
     def folder(self, sha256: str) -> Path:
         """Folder of a checkpoint: a model of the campaign, or a factory in the store.
@@ -106,6 +131,12 @@ class Workspace:
                 f"checkpoint {sha256[:12]} is not in the store; run the campaign again to make it anew"
             )
         return self.store.cache / sha256
+
+    def factory(self, factory: FactoryRef) -> FactoryFolders:
+        """Folders of a factory. Raises: CheckpointError as `folder` does."""
+        if factory.base:
+            return FactoryFolders(self.folder(factory.base), self.folder(factory.sha256))
+        return FactoryFolders(self.folder(factory.sha256), None)
 
     def holds(self, sha256: str) -> bool:
         """Whether a checkpoint is here and intact; a damaged one in the store is dropped, so that it is made again."""
@@ -219,8 +250,9 @@ class Workspace:
         def took() -> tuple[Cost, str, float]:
             cost = work.amount.model_copy(update={"seconds": round(meter.seconds, 4)})
             if device != "cpu":  # the workers know what it is called
-                return cost, self.pool.device or device, cost.seconds
-            return cost, (self.pool.device or "cpu") if meter.occupied else "cpu", round(meter.occupied, 4)
+                return cost, self.engine.device or self.pool.device or device, cost.seconds
+            here = self.engine.device or self.pool.device or "cpu"
+            return cost, here if meter.occupied else "cpu", round(meter.occupied, 4)
 
         try:
             with meter:

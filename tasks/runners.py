@@ -73,7 +73,7 @@ class Threads:
         return False  # threads die with their flow; a worker process that dies is an EngineError
 
     def stop(self) -> None:
-        self._workspace.pool.close()
+        self._workspace.stop_models()
 
 
 def place_of(workspace: Workspace) -> Place:

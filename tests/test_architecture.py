@@ -97,7 +97,7 @@ def test_what_runs_in_the_sandbox_imports_nothing_that_holds_questions_scores_or
         seen.add(module)
         for name in _imports(path, top_level=True):
             waiting += [name, name.rpartition(".")[0]]
-    allowed = {"selfdev_core.sandbox", "selfdev_core.algorithm", "selfdev_core.errors"}
+    allowed = {"selfdev_core.sandbox", "selfdev_core.algorithm", "selfdev_core.tensors", "selfdev_core.errors"}
     assert {".".join(name.split(".")[:2]) for name in seen} <= allowed, seen
 
 
@@ -131,6 +131,24 @@ def test_nothing_is_unpickled() -> None:
             used = {name.split(".")[0] for name in _imports(path)}
             assert not used & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}, _name(path)
             assert "torch.load(" not in path.read_text(encoding="utf-8"), _name(path)
+
+
+def test_nothing_that_a_task_runs_can_load_questions_that_are_not_in_its_job() -> None:
+    seen, waiting = (
+        set[str](),
+        [_name(path)[:-3].replace("/", ".") for path in FILES if _name(path).startswith("tasks/")],
+    )
+    while waiting:
+        module = waiting.pop()
+        paths = [ROOT / (module.replace(".", "/") + ending) for ending in (".py", "/__init__.py")]
+        if module in seen or not any(path.is_file() for path in paths):
+            continue
+        seen.add(module)
+        for path in paths:
+            for name in _imports(path) if path.is_file() else ():
+                waiting += [name, name.rpartition(".")[0]]
+    assert {"selfdev_core.stages.evaluate", "selfdev_core.evaluation.questions"} <= seen
+    assert not [name for name in seen if name.endswith("evaluation.sources") or "evaluation.benchmarks" in name]
 
 
 def test_files_are_small_enough_to_hold_in_the_head() -> None:

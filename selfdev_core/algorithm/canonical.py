@@ -13,6 +13,7 @@ import hashlib
 from itertools import count
 
 from selfdev_core.algorithm.contract import ENTRY_POINT
+from selfdev_core.algorithm.syntax import parsed
 
 MAX_SOURCE_BYTES = 64 * 1024
 _BUILTINS = frozenset(dir(builtins))
@@ -35,7 +36,7 @@ def canonical_source(source: str) -> str:
     """
     if len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
         raise ValueError(f"source is larger than {MAX_SOURCE_BYTES} bytes")
-    tree = _Unannotated().visit(ast.parse(source))
+    tree = _Unannotated().visit(parsed(source))
     _strip(tree)
     return ast.unparse(ast.fix_missing_locations(_Renamer(_new_names(tree)).visit(tree)))
 

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from selfdev_core.algorithm.syntax import parsed
+
 if TYPE_CHECKING:
     from selfdev_core.records import Reason
 
@@ -52,7 +54,7 @@ def check_source(source: str, max_bytes: int = 64 * 1024) -> Refusal | None:
     if len(source.encode("utf-8", "surrogatepass")) > max_bytes:
         return Refusal("syntax-error", f"source is larger than {max_bytes} bytes")
     try:
-        tree = ast.parse(source)
+        tree = parsed(source)
     except SyntaxError as error:
         return Refusal("syntax-error", f"line {error.lineno}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 
 def answer(
-    folder: str, weights: str | None, prompts: list[str], max_new_tokens: int, batch_size: int
+    folder: str,
+    weights: str | None,
+    prompts: list[str],
+    max_new_tokens: int,
+    batch_size: int,
+    stop: tuple[str, ...] = (),
 ) -> list[tuple[str, int]]:
     """Answer each prompt greedily; (text, tokens) per prompt, in order. Runs in a worker.
 
@@ -22,6 +27,7 @@ def answer(
     answers: list[tuple[str, int]] = [("", 0)] * len(prompts)
     for start in range(0, len(order), batch_size):
         block = order[start : start + batch_size]
-        for i, done in zip(block, continue_prompts(loaded, [prompts[i] for i in block], max_new_tokens), strict=True):
+        given = continue_prompts(loaded, [prompts[i] for i in block], max_new_tokens, stop)
+        for i, done in zip(block, given, strict=True):
             answers[i] = (done.text, done.tokens)
     return answers

@@ -16,8 +16,9 @@ def sample_programs(
     seed: int,
     max_new_tokens: int,
     batch_size: int,
+    adapter: str = "",
 ) -> list[Generated]:
-    """Draw `count` continuations of the prompt. Runs in a worker.
+    """Draw `count` continuations of the prompt. Runs in a worker. `adapter`: folder of an adapter on the model in `folder`.
 
     Batch b is drawn with seed `seed + b`, so the same arguments give the same programs on one machine.
     """
@@ -26,7 +27,7 @@ def sample_programs(
     from selfdev_core.workers.generation import continue_prompts
     from selfdev_core.workers.models import load, swap
 
-    loaded = load(Path(folder))
+    loaded = load(Path(folder), Path(adapter) if adapter else None)
     swap(loaded, None)
     drawn: list[Generated] = []
     for batch, start in enumerate(range(0, count, batch_size)):

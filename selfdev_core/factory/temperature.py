@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfdev_core.config import TemperatureConfig
+from selfdev_core.schedules import TemperatureConfig
 
 
 def temperature_of(config: TemperatureConfig, iteration: int) -> float:

@@ -1,6 +1,7 @@
 """Merging: task vectors for the sandbox, and adding a program's result to the original seed (paper, section 3).
 
-Every program is applied to the original seed; a merged model never becomes the next seed here.
+Every program is applied to the original seed; a merged model never becomes the next seed here. Everything streams: one
+parameter is computed while the one before it is added to the seed, and the one before that is written.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.scope import in_scope
 from selfdev_core.records import Merged, Scope, Verdict
-from selfdev_core.sandbox.bundle import Bundle, write_bundle
-from selfdev_core.sandbox.received import Run
+from selfdev_core.sandbox.bundle import Bundle, describe_bundle, write_bundle
+from selfdev_core.sandbox.received import Refused, Run, Sink
+from selfdev_core.sandbox.vectors import Sources
+from selfdev_core.tensors.finite import finite
+from selfdev_core.tensors.mapped import FLOATS, blocks
+from selfdev_core.tensors.written import Behind, Spec, raw
 
 if TYPE_CHECKING:
     import torch
@@ -22,30 +27,33 @@ if TYPE_CHECKING:
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
 
 
+def merged_names(seed: Checkpoint, scope: Scope) -> list[str]:
+    """The parameters that are merged, in order: those in scope that hold floating-point numbers."""
+    return [name for name, piece in seed.pieces.items() if in_scope(name, scope) and piece.dtype in FLOATS]
+
+
 def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, folder: Path) -> dict[str, Bundle]:
-    """The two bundles of a model set: `full` with every task vector in scope, `probes` with small slices of some.
+    """The two bundles of a model set: `full` says where every task vector in scope comes from, `probes` holds small slices
+    of some.
 
     Probes are slices of real task vectors (at most 24 × 40, never square, evenly spread over the parameters), so that
     thresholds and depth-dependent branches act on them as they act on the real thing.
     """
-
-    names = [
-        name for name in seed.shapes if in_scope(name, scope) and seed.dtypes[name] in ("BF16", "F16", "F32", "F64")
-    ]
-    vectors: dict[str, dict[str, torch.Tensor]] = {}
-    for name in names:
-        base = seed.tensor(name).float()
-        vectors[name] = {label: model.tensor(name).float() - base for label, model in experts.items()}
+    names = merged_names(seed, scope)
     step = max(1, -(-len(names) // MAX_PROBES))
     while math.gcd(step, max(1, len(names) // max(1, seed.blocks))) > 1:
         step += 1  # a step that divides a block's parameters would probe one kind of matrix only
-    probes = {
-        name: {label: _slice(tensor) for label, tensor in by_expert.items()}
-        for name, by_expert in list(vectors.items())[::step]
+    probes: dict[str, dict[str, torch.Tensor]] = {}
+    for name in names[::step]:
+        base = _slice(seed.tensor(name)).float()
+        probes[name] = {label: _slice(model.tensor(name)).float() - base for label, model in experts.items()}
+    sources = {
+        name: Sources(seed.pieces[name], {label: model.pieces[name] for label, model in experts.items()})
+        for name in names
     }
     order = tuple(experts)
     return {
-        "full": write_bundle(folder / "full.safetensors", vectors, order, seed.blocks),
+        "full": describe_bundle(folder / "full.json", sources, order, seed.blocks),
         "probes": write_bundle(folder / "probes.safetensors", probes, order, seed.blocks),
     }
 
@@ -61,35 +69,99 @@ def _slice(tensor: torch.Tensor) -> torch.Tensor:
 class Runner(Protocol):
     """Runs one program over every parameter of a named bundle: the sandbox, or the executor of a GPU."""
 
-    def run(self, source: str, bundle: str) -> Run:
-        """Raises SandboxError when no process can be started."""
+    def run(self, source: str, bundle: str, *, sink: Sink | None = None) -> Run:
+        """Raises SandboxError when no process can be started, and what the sink raises."""
+
+
+class Target(Protocol):
+    """Takes merged tensors one by one, from a thread of its own, perhaps once more from the beginning."""
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """A merged parameter in the seed's dtype and shape. Raises OSError when it cannot be kept."""
+
+
+def merge_into(target: Target | None, algorithm_id: str, source: str, seed: Checkpoint, runner: Runner) -> Merged:
+    """Run a program over every parameter in scope and add the result to the seed, in the seed's dtype.
+
+    The merged tensors go to the target; when the program fails on the real tensors, what has come there is worthless.
+    `weights_sha256` covers names and bytes, in order. Raises: what the target raises; SandboxError.
+    """
+    adder = _Adder(seed, target)
+    try:
+        run = runner.run(source, "full", sink=adder)
+        adder.finish()
+    finally:
+        adder.stop()
+    if run.reason != "accepted":
+        verdict = Verdict(algorithm_id=algorithm_id, reason=run.reason, detail=run.detail)
+        return Merged(algorithm_id=algorithm_id, verdict=verdict)
+    verdict = Verdict(algorithm_id=algorithm_id, reason="accepted")
+    return Merged(algorithm_id=algorithm_id, verdict=verdict, weights_sha256=adder.sha256())
+
+
+class _InMemory(dict[str, "torch.Tensor"]):
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        self[name] = tensor
 
 
 def merge(algorithm_id: str, source: str, seed: Checkpoint, runner: Runner) -> tuple[Merged, dict[str, torch.Tensor]]:
-    """Run a program over every parameter in scope and add the result to the seed, in the seed's dtype.
+    """`merge_into` memory, for models that are small beside the machine: the record and the merged tensors (empty when the
+    program failed on the real tensors)."""
+    kept = _InMemory()
+    record = merge_into(kept, algorithm_id, source, seed, runner)
+    return record, dict(kept) if record.verdict.accepted else {}
 
-    Returns the record and the merged tensors (empty when the program failed on the real tensors).
-    """
+
+def merged_specs(seed: Checkpoint, scope: Scope) -> dict[str, Spec]:
+    """What the merged tensors will be."""
+    return {name: Spec(seed.dtypes[name], seed.shapes[name]) for name in merged_names(seed, scope)}
+
+
+class _Adder:
+    """A sink that adds each result to the seed and passes it on, behind the caller's back, to the digest and the target."""
+
+    def __init__(self, seed: Checkpoint, target: Target | None) -> None:
+        self._seed = seed
+        self._target = target
+        self._behind = Behind()
+        self._total = hashlib.sha256()
+
+    def begin(self) -> None:
+        self._behind.do(self._begin)
+
+    def _begin(self) -> None:
+        self._total = hashlib.sha256()
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        merged = _added(self._seed, name, tensor)
+        self._seed.forget(name)
+        self._behind.do(lambda: self._keep(name, merged))
+
+    def _keep(self, name: str, merged: torch.Tensor) -> None:
+        self._total.update(f"{name}:".encode())
+        self._total.update(raw(merged))
+        if self._target is not None:
+            self._target.put(name, merged)
+
+    def finish(self) -> None:
+        self._behind.finish()
+
+    def stop(self) -> None:
+        self._behind.stop()
+
+    def sha256(self) -> str:
+        return self._total.hexdigest()
+
+
+def _added(seed: Checkpoint, name: str, delta: torch.Tensor) -> torch.Tensor:
+    """Seed + result, summed in float32 and stored in the seed's dtype. Raises Refused when that overflows."""
     import torch
 
-    run = runner.run(source, "full")
-    if run.reason != "accepted":
-        verdict = Verdict(algorithm_id=algorithm_id, reason=run.reason, detail=run.detail)
-        return Merged(algorithm_id=algorithm_id, verdict=verdict), {}
-    merged: dict[str, torch.Tensor] = {}
-    total = hashlib.sha256()
-    for name, delta in run.tensors.items():
-        own = seed.tensor(name)
-        tensor = (own.float() + delta).to(own.dtype)
-        if not bool(torch.isfinite(tensor.float()).all()):
-            verdict = Verdict(
-                algorithm_id=algorithm_id,
-                reason="not-finite",
-                detail=f"seed + result overflows {own.dtype} (on {name})",
-            )
-            return Merged(algorithm_id=algorithm_id, verdict=verdict), {}
-        merged[name] = tensor
-        total.update(f"{name}:".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    verdict = Verdict(algorithm_id=algorithm_id, reason="accepted")
-    return Merged(algorithm_id=algorithm_id, verdict=verdict, weights_sha256=total.hexdigest()), merged
+    own = seed.tensor(name)
+    merged = torch.empty(own.shape, dtype=own.dtype)
+    flat, added, out = own.view(-1), delta.reshape(-1), merged.view(-1)
+    for span in blocks(own.numel()):
+        out[span] = flat[span].float().add_(added[span]) if own.dtype != torch.float32 else flat[span] + added[span]
+        if not finite(out[span]):
+            raise Refused("not-finite", f"seed + result overflows {own.dtype} (on {name})")
+    return merged

@@ -1,11 +1,22 @@
-"""Direct preference optimisation of the factory with TRL (paper, section 3: π_{t+1} is trained from π_t)."""
+"""Direct preference optimisation of the factory with TRL (paper, section 3: π_{t+1} is trained from π_t).
+
+The reference is the factory as it was before the update; its log-probabilities are computed once, before the first step, so
+that no second model stays in memory. With LoRA that is the model with its adapter off, or with a frozen copy of the
+adapter that the factory has already.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from selfdev_core.preference.saves import last_save
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Training(NamedTuple):
@@ -15,52 +26,98 @@ class Training(NamedTuple):
     reward_margins: list[float]
 
 
-def train_factory(
-    folder: str, out: str, prompt: str, pairs: list[tuple[str, str]], settings: dict[str, Any], seed: int
-) -> Training:
-    """Train the checkpoint in `folder` on (chosen, rejected) continuations and save it in `out`. Runs in a worker.
+class Update(NamedTuple):
+    """One update: the model in `folder` (with the adapter in `adapter`, if it has one) is trained and saved in `out`.
 
-    `settings` are the fields of DpoConfig. The reference model is the factory as it was before this update. Weights are
-    saved in float32 so that small updates add up over iterations.
+    `settings` are the fields of DpoConfig. In `saves`, if named, training is saved every `save_steps` optimiser steps and goes
+    on from what it finds there.
     """
+
+    folder: str
+    adapter: str
+    out: str
+    settings: dict[str, Any]
+    seed: int
+    saves: str = ""
+    save_steps: int = 0
+
+
+def train_factory(update: Update, prompt: str, pairs: list[tuple[str, str]]) -> Training:
+    """Train on (chosen, rejected) continuations of the prompt. Runs in a worker; `processes` above 1 are started from there.
+
+    Saves a whole checkpoint, or with method lora the adapter; in float32, so that small updates add up over iterations.
+    Raises: EngineError when one of several processes dies.
+    """
+    from datasets import Dataset
+
+    from selfdev_core.workers.models import release
+
+    release()
+    rows = {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
+    if int(update.settings["processes"]) == 1:
+        return train(update, Dataset.from_dict(rows))
+    from selfdev_core.preference.ranks import train_together
+
+    return train_together(update, Dataset.from_dict(rows))
+
+
+def train(update: Update, data: Dataset) -> Training:
+    """Train in this process: alone, or as one of several that torch.distributed's variables tell of each other."""
     import torch
-    from datasets import Dataset, disable_progress_bars
+    from datasets import disable_progress_bars
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
     disable_progress_bars()
     logging.disable_progress_bar()
-    torch.manual_seed(seed)
-    cuda = torch.cuda.is_available()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    lora = settings["method"] == "lora"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    data = Dataset.from_dict(
-        {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
-    )
+    torch.manual_seed(update.seed)
+    settings = update.settings
+    cuda, lora = torch.cuda.is_available(), settings["method"] == "lora"
+    short = settings["precision"] == "bfloat16" or (settings["precision"] == "auto" and cuda)
+    checkpointing = settings["gradient_checkpointing"]
+    tokenizer = AutoTokenizer.from_pretrained(update.folder)
+    # An adapter's base is only read, so it may be as short as what is computed in.
+    dtype = torch.bfloat16 if lora and short else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(update.folder, dtype=dtype)
+    if update.adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, update.adapter, is_trainable=True)
     sft = float(settings["sft_weight"])
-    shutil.rmtree(out, ignore_errors=True)  # what a killed worker left
+    per_process = int(settings["batch_size"]) // int(settings["processes"])
+    micro = int(settings["micro_batch"] or per_process)
+    epochs = settings["epochs"]
+    steps = math.ceil(len(data) / int(settings["batch_size"])) * float(epochs) if epochs else int(settings["steps"])
+    saving = bool(update.saves) and steps > update.save_steps
+    shutil.rmtree(update.out, ignore_errors=True)  # what a killed worker left
     with tempfile.TemporaryDirectory() as scratch:
         arguments = DPOConfig(
-            output_dir=scratch,
-            max_steps=int(settings["steps"]),
-            per_device_train_batch_size=int(settings["batch_size"]),
+            output_dir=update.saves if saving else scratch,
+            max_steps=-1 if epochs else int(settings["steps"]),
+            num_train_epochs=float(epochs or 1),
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=per_process // micro,
             learning_rate=float(settings["learning_rate"]),
             lr_scheduler_type="linear",
-            warmup_steps=2,
+            warmup_steps=int(settings["warmup_steps"]),
             beta=float(settings["beta"]),
             loss_type=["sigmoid", "sft"] if sft else ["sigmoid"],
             loss_weights=[1.0, sft] if sft else None,
             precompute_ref_log_probs=True,
-            max_length=None,
-            seed=seed,
-            data_seed=seed,
+            max_length=settings["max_length"],
+            disable_dropout=not settings["lora_dropout"],
+            seed=update.seed,
+            data_seed=update.seed,
             use_cpu=not cuda,
-            bf16=cuda,
-            gradient_checkpointing=cuda,
+            bf16=short,
+            activation_checkpointing=cuda if checkpointing is None else checkpointing,
+            activation_checkpointing_kwargs={"use_reentrant": False},
+            ddp_find_unused_parameters=False,
             logging_steps=1,
-            save_strategy="no",
+            save_strategy="steps" if saving else "no",
+            save_steps=max(1, update.save_steps),
+            save_total_limit=1,
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=cuda,
@@ -70,15 +127,20 @@ def train_factory(
             args=arguments,
             train_dataset=data,
             processing_class=tokenizer,
-            peft_config=_lora(int(settings["lora_rank"])) if lora else None,
+            peft_config=_lora(settings) if lora and not update.adapter else None,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        steps = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
-        trained = trainer.model.merge_and_unload() if lora else trainer.model
-        trained.save_pretrained(out)
-        tokenizer.save_pretrained(out)
-    return Training([float(e["loss"]) for e in steps], [float(e["rewards/margins"]) for e in steps])
+        trainer.train(resume_from_checkpoint=last_save(Path(update.saves)) if saving else None)
+        logged = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
+        if trainer.is_world_process_zero():
+            if lora:
+                from selfdev_core.preference.adapters import save_adapter
+
+                save_adapter(trainer.accelerator.unwrap_model(trainer.model), Path(update.folder), Path(update.out))
+            else:
+                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(update.out)
+            tokenizer.save_pretrained(update.out)
+    return Training([float(e["loss"]) for e in logged], [float(e["rewards/margins"]) for e in logged])
 
 
 def shorten_update(before: str, after: str, share: float, out: str) -> None:
@@ -94,7 +156,14 @@ def shorten_update(before: str, after: str, share: float, out: str) -> None:
         save_file(mixed, path, metadata={"format": "pt"})
 
 
-def _lora(rank: int) -> Any:
+def _lora(settings: dict[str, Any]) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    rank, targets = int(settings["lora_rank"]), settings["lora_targets"]
+    return LoraConfig(
+        r=rank,
+        lora_alpha=int(settings["lora_alpha"] or 2 * rank),
+        lora_dropout=float(settings["lora_dropout"]),
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )

@@ -1,7 +1,7 @@
 """The report's drawings, as inline SVG: coloured by the page's CSS, so they follow light, dark and print.
 
 Hand-drawn rather than taken from a plotting library: the text stays text, the file stays small, and nothing of a
-program or a name gets into the markup unescaped (`_text` and `_title` are the only doors).
+program or a name gets into the markup unescaped (`text_at` and `title_of` are the only doors).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def distributions(result: CampaignResult) -> str:
 
     shares = {key: _histogram(valid_scores(item), low, high, item.samples) for key, item in by_key.items()}
     widest = max((max(h) for h in shares.values()), default=0.0) or 1.0
-    parts = [_grid(ticks, y, WIDTH - RIGHT), _text(LEFT - 6, floor_y + 18.5, "invalid", "tiny end")]
+    parts = [_grid(ticks, y, WIDTH - RIGHT), text_at(LEFT - 6, floor_y + 18.5, "invalid", "tiny end")]
     tall = (floor_y - TOP) / BINS
     for place, number in enumerate(numbers):
         middle = LEFT + step * (place + 0.5)
         parts.append(
-            _text(middle, HEIGHT - 24, f"iteration {number}" if len(numbers) <= 5 else str(number), "axis mid")
+            text_at(middle, HEIGHT - 24, f"iteration {number}" if len(numbers) <= 5 else str(number), "axis mid")
         )
         parts.append(f'<line class="rule" x1="{middle:.1f}" x2="{middle:.1f}" y1="{TOP}" y2="{floor_y:.1f}"/>')
         for arm in ARMS:
@@ -61,7 +61,7 @@ def distributions(result: CampaignResult) -> str:
                 end = middle + side * min(half, step * 0.3)
                 at = f"{y(mean):.1f}"
                 parts.append(f'<line class="mean" x1="{middle:.1f}" x2="{end:.1f}" y1="{at}" y2="{at}"/>')
-    return _svg(parts, "Search scores of the valid programs drawn in each iteration", _distribution_words(result))
+    return svg(parts, "Search scores of the valid programs drawn in each iteration", _distribution_words(result))
 
 
 def best_so_far(result: CampaignResult) -> str:
@@ -96,7 +96,7 @@ def best_so_far(result: CampaignResult) -> str:
             parts.append(f'<path class="stair line-{arm}" d="{path}"/>')
     for name, value, role in bars:  # Text last, so that no line crosses it.
         parts.append(
-            _text(
+            text_at(
                 right - 4,
                 y(value) + (-6 if role == "human" else 15),
                 f"{name} {percent(value)}",
@@ -104,10 +104,10 @@ def best_so_far(result: CampaignResult) -> str:
             )
         )
     for at in _nice_counts(length):
-        parts.append(_text(x(at), floor_y + 17, f"{at:,}", "axis mid"))
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 8, "programs evaluated", "axis mid"))
+        parts.append(text_at(x(at), floor_y + 17, f"{at:,}", "axis mid"))
+    parts.append(text_at((LEFT + right) / 2, HEIGHT - 8, "programs evaluated", "axis mid"))
     told = "; ".join(f"{arm} arm ends at {percent(c.best[-1])}" for arm, c in courses.items() if c.best)
-    return _svg(parts, "Best search score so far", f"After {length:,} evaluated programs: {told}.")
+    return svg(parts, "Best search score so far", f"After {length:,} evaluated programs: {told}.")
 
 
 def shares(result: CampaignResult, which: str) -> str:
@@ -137,13 +137,13 @@ def shares(result: CampaignResult, which: str) -> str:
         for n, v in values:
             mark = f"{arm}, iteration {n}: {percent(v)} {which}"
             parts.append(
-                f'<circle class="dot fill-{arm}" cx="{x(n):.1f}" cy="{y(v):.1f}" r="4">{_title(mark)}</circle>'
+                f'<circle class="dot fill-{arm}" cx="{x(n):.1f}" cy="{y(v):.1f}" r="4">{title_of(mark)}</circle>'
             )
         told.append(f"{arm}: {', '.join(percent(v) for _, v in values)}")
     for n in numbers:
-        parts.append(_text(x(n), floor_y + 17, str(n), "axis mid"))
-    parts.append(_text((LEFT + right) / 2, height - 6, "iteration", "axis mid"))
-    return _svg(parts, f"Share of {which} programs per iteration", "; ".join(told), height)
+        parts.append(text_at(x(n), floor_y + 17, str(n), "axis mid"))
+    parts.append(text_at((LEFT + right) / 2, height - 6, "iteration", "axis mid"))
+    return svg(parts, f"Share of {which} programs per iteration", "; ".join(told), height)
 
 
 def whisker(interval: Interval, reach: float, kind: str = "") -> str:
@@ -200,7 +200,7 @@ def _invalid(item: IterationResult, middle: float, side: int, step: float, y: fl
     if step < 84:
         return bar
     end = "start" if side > 0 else "end"
-    return bar + _text(middle + side * (long + 4), y + 10.5, percent(invalid, 0), f"tiny {end}")
+    return bar + text_at(middle + side * (long + 4), y + 10.5, percent(invalid, 0), f"tiny {end}")
 
 
 def _nice(low: float, high: float) -> tuple[float, float, list[float]]:
@@ -223,7 +223,7 @@ def _nice_counts(length: int) -> list[int]:
 def _grid(ticks: list[float], y: Callable[[float], float], right: float) -> str:
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{right:.1f}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        + _text(LEFT - 6, y(t) + 4, percent(t, 0), "axis end")
+        + text_at(LEFT - 6, y(t) + 4, percent(t, 0), "axis end")
         for t in ticks
     )
 
@@ -232,17 +232,17 @@ def _bar(x: float, y: float, wide: float, tall: float, css: str) -> str:
     return f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, css: str) -> str:
+def text_at(x: float, y: float, text: str, css: str) -> str:
     return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
-def _title(text: str) -> str:
+def title_of(text: str) -> str:
     return f"<title>{escape(text)}</title>"
 
 
-def _svg(parts: list[str], title: str, description: str, height: int = HEIGHT) -> str:
+def svg(parts: list[str], title: str, description: str, height: int = HEIGHT, width: int = WIDTH) -> str:
     label = escape(f"{title}. {description}", quote=True)
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" '
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{label}" '
         f'preserveAspectRatio="xMidYMid meet">{"".join(parts)}</svg>'
     )

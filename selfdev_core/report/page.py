@@ -12,7 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfdev_core.records import Candidate, Cost
-from selfdev_core.report import answer, charts, progress, standing, words
+from selfdev_core.report import answer, charts, moves, progress, schedules, standing, words
 from selfdev_core.result import CampaignResult, Contender, IterationResult
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def render_report(result: CampaignResult) -> str:
         reasons=progress.reasons(result),
         notes=progress.notes(result),
         winner_notes=progress.notes_on(result, winner.subject) if winner else [],
+        schedules=schedules.schedules(result),
+        moves=moves.moves(result),
+        heat=Markup(moves.heatmap(result)),
         chart_scores=Markup(charts.distributions(result)),
         chart_best=Markup(charts.best_so_far(result)),
         chart_valid=Markup(charts.shares(result, "valid")),

@@ -6,6 +6,7 @@ What the process says of itself (verdicts) is a convenience for honest programs;
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from selfdev_core.algorithm.contract import ENTRY_POINT, Layer, layer_of
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.doors import Limits, shut
+from selfdev_core.sandbox.heap import Heap
+from selfdev_core.sandbox.vectors import TaskVectors
 from selfdev_core.sandbox.wire import encode, write_all, write_frame
 
 if TYPE_CHECKING:
     import torch
-
-    Vectors = dict[str, dict[str, torch.Tensor]]
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
@@ -32,7 +33,7 @@ class Work(NamedTuple):
 
     source: str
     bundle: Bundle
-    vectors: Vectors
+    vectors: TaskVectors
     given: str
     device: str = "cpu"
 
@@ -59,7 +60,7 @@ def _run(work: Work) -> dict[str, Any]:
     import torch
 
     where = "when it is defined"
-    bundle = work.bundle
+    bundle, heap = work.bundle, Heap()
     try:
         device = torch.device(work.device)
         _seed("", device.type)
@@ -70,20 +71,24 @@ def _run(work: Work) -> dict[str, Any]:
         wants_layer = "layer" in code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
         layers = _layers(bundle, work.given) if wants_layer else {}
         with torch.no_grad():
-            for name, originals in work.vectors.items():
+            names = list(bundle.shapes)
+            for name, following in zip(names, [*names[1:], None], strict=True):
                 where = f"on {name}"
                 _seed(name, device.type)
-                if work.given != "real":
-                    originals = {expert: torch.zeros_like(tensor) for expert, tensor in originals.items()}
-                given = {expert: tensor.clone() for expert, tensor in originals.items()}
-                keywords = {"layer": layers[name]} if wants_layer else {}
+                heap.expect(math.prod(bundle.shapes[name]))
+                given = _given(work, name, device)
                 kept = dict(given)
-                result = function(given, device, **keywords)
+                if following is not None:
+                    work.vectors.expect(following)
+                result = function(given, device, **({"layer": layers[name]} if wants_layer else {}))
                 raw = _checked(result, bundle.shapes[name])
-                if any(not torch.equal(kept[expert], original) for expert, original in originals.items()):
+                if not _unchanged(work, name, kept):
                     raise Failed("mutated-inputs", "changes a tensor of model_dict in place")
+                work.vectors.forget(name)
                 header = {"name": name, "shape": list(bundle.shapes[name]), "dtype": "float32", "bytes": len(raw)}
+                del given, kept, result  # a big tensor must not wait for the next one
                 write_frame(3, header, raw)
+                del raw
         return {"end": "accepted", "detail": ""}
     except Failed as failure:
         return {"end": failure.args[0], "detail": f"{failure.args[1]} ({where})"}
@@ -95,6 +100,23 @@ def _run(work: Work) -> dict[str, Any]:
         text = _said(error)
         reason = "memory-limit" if any(word in text.lower() for word in _OUT_OF_MEMORY) else "exception"
         return {"end": reason, "detail": f"{text} ({where})"}
+
+
+def _given(work: Work, name: str, device: torch.device) -> dict[str, torch.Tensor]:
+    """The program's own copy of a parameter's task vectors, or zeros."""
+    import torch
+
+    if work.given != "real":
+        shape = work.bundle.shapes[name]
+        return {expert: torch.zeros(shape, device=device) for expert in work.bundle.experts}
+    return {expert: vector.to(device) for expert, vector in work.vectors[name].items()}
+
+
+def _unchanged(work: Work, name: str, given: dict[str, torch.Tensor]) -> bool:
+    if work.given != "real":
+        shape = work.bundle.shapes[name]
+        return all(tuple(vector.shape) == shape and not bool(vector.any()) for vector in given.values())
+    return work.vectors.unchanged(name, given)
 
 
 def _said(error: BaseException) -> str:

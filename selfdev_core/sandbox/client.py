@@ -22,9 +22,9 @@ from typing import Literal
 
 from selfdev_core.records import Level, Reason
 from selfdev_core.sandbox import layers, start
-from selfdev_core.sandbox.bundle import Bundle
+from selfdev_core.sandbox.bundle import Bundle, is_big
 from selfdev_core.sandbox.layers import SandboxError
-from selfdev_core.sandbox.received import Received, Refused, Run, died_of, readable
+from selfdev_core.sandbox.received import Received, Refused, Run, Sink, died_of, readable
 from selfdev_core.sandbox.wire import WireError, encode, recv_frame
 
 __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
@@ -33,6 +33,7 @@ __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
 # another one of its shape. The last two serve the checks in `flags.py`.
 Given = Literal["real", "zeros", "zeros-renamed"]
 
+PROBE_SECONDS = 60.0  # probes are small however large the models are: a program that hangs must not hang for hours
 _START_SECONDS = 120.0
 _GRACE_SECONDS = 0.4
 _PIPE_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
@@ -40,6 +41,9 @@ _PIPE_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 
 class Sandbox:
     """One warm worker over named bundles. Thread-safe: several threads may run programs at once.
+
+    `seconds` bounds one run over a whole bundle (from the sending of the program to its last tensor, without the time that
+    the caller's sink takes); a run over a bundle named `probes` gets no more than 60 of them.
 
     Raises: SandboxError when the machine gives no level at all; a level that is asked for and not to be had shows at the
     first run.
@@ -68,27 +72,39 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def warm(self) -> None:
+        """Start the worker without waiting for it: the first run finds it ready, or is told why it did not start."""
+
+        def start_it() -> None:
+            with self._lock, suppress(SandboxError):
+                self._started()
+
+        threading.Thread(target=start_it, name="sandbox-start", daemon=True).start()
+
     def close(self) -> None:
         """End the worker and every program it still runs."""
         with self._lock:
             self._stop()
 
-    def run(self, source: str, bundle: str, given: Given = "real") -> Run:
-        """Run one program over every parameter of the named bundle.
+    def run(self, source: str, bundle: str, given: Given = "real", sink: Sink | None = None) -> Run:
+        """Run one program over every parameter of the named bundle; a sink takes the tensors as they come.
 
-        Raises: SandboxError when the worker cannot be (re)started.
+        Raises: SandboxError when the worker cannot be (re)started; what the sink raises.
         """
-        outcome = self._run_once(source, bundle, given)
+        outcome = self._run_once(source, bundle, given, sink)
         if outcome is not None and outcome.reason == "crashed" and outcome.detail == died_of(signal.SIGKILL):
             # The program's own doing, or somebody's (a machine out of memory, say): the second run shows which.
-            outcome = self._run_once(source, bundle, given)
+            outcome = self._run_once(source, bundle, given, sink)
         if outcome is None:
             # Perhaps another program killed the worker. Alone in a worker of its own, this one shows who it was.
             with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30, level=self.level) as alone:
-                outcome = alone._run_once(source, bundle, given)
+                outcome = alone._run_once(source, bundle, given, sink)
         return outcome or Run("crashed", "the sandbox worker dies when this program runs", {})
 
-    def _run_once(self, source: str, bundle: str, given: Given) -> Run | None:
+    def _seconds(self, bundle: str) -> float:
+        return min(self.seconds, PROBE_SECONDS) if bundle == "probes" else self.seconds
+
+    def _run_once(self, source: str, bundle: str, given: Given, sink: Sink | None) -> Run | None:
         """None when the worker died under the program."""
         result_read, result_write = os.pipe()
         status_read, status_write = os.pipe()
@@ -99,7 +115,12 @@ class Sandbox:
             finally:
                 os.close(result_write)
                 os.close(status_write)
-            return self._collect(job, worker, self.bundles[bundle], result_read, status_read)
+            received = Received(self.bundles[bundle], sink)
+            try:
+                return self._collect(job, worker, received, self._seconds(bundle), result_read, status_read)
+            except BaseException:  # the sink's
+                self._kill(job)
+                raise
         finally:
             os.close(result_read)
             os.close(status_read)
@@ -115,7 +136,7 @@ class Sandbox:
             "bundle": bundle,
             "given": given,
             "source_bytes": len(text),
-            "seconds": self.seconds,
+            "seconds": self._seconds(bundle),
             "memory_bytes": self.memory_bytes,
         }
         with self._lock:
@@ -147,42 +168,49 @@ class Sandbox:
                 self._stop()
 
     def _collect(
-        self, job: int, worker: subprocess.Popen[bytes] | None, bundle: Bundle, result_fd: int, status_fd: int
+        self,
+        job: int,
+        worker: subprocess.Popen[bytes] | None,
+        received: Received,
+        seconds: float,
+        result_fd: int,
+        status_fd: int,
     ) -> Run | None:
         """Read frames until the stream ends, or both pipes do; kill at the deadline or at the first malformed frame.
 
         Nothing of the program is waited for after its last frame: its process is ended while the caller goes on.
         """
-        received = Received(bundle)
         status = bytearray()
         piece = memoryview(bytearray(_PIECE_BYTES))
-        deadline = time.monotonic() + self.seconds
+        began = time.monotonic()
         open_fds = {result_fd, status_fd}
         events = select.poll()
         for fd in open_fds:
             events.register(fd, select.POLLIN)
         fault: tuple[Reason, str] | None = None
-        give_up = deadline + _GRACE_SECONDS
+        give_up = 0.0
         while open_fds:
             now = time.monotonic()
+            deadline = began + seconds + received.waited
             if now >= deadline and fault is None:
-                fault = ("time-limit", f"runs longer than {self.seconds:g} s")
+                fault = ("time-limit", f"runs longer than {seconds:g} s")
                 give_up = now + _GRACE_SECONDS
                 self._kill(job)
-            if now >= give_up:
+            if fault is not None and now >= give_up:
                 self._abandon(worker)
                 break
             until = deadline if fault is None else give_up
             for fd, _ in events.poll(max(0.0, until - now) * 1000 + 1):
-                data = piece[: os.readv(fd, [piece])]
-                if not data:
+                room = received.room() if fd == result_fd and fault is None else None
+                count = os.readv(fd, [piece if room is None else room])
+                if not count:
                     open_fds.discard(fd)
                     events.unregister(fd)
                 elif fd == status_fd:
-                    status += data
+                    status += piece[:count]
                 elif fault is None:
                     try:
-                        run = received.feed(data)
+                        run = received.feed(piece[:count]) if room is None else received.took(count)
                     except WireError as error:
                         fault = (error.reason if isinstance(error, Refused) else "no-result", str(error))
                         give_up = time.monotonic() + _GRACE_SECONDS
@@ -205,7 +233,7 @@ class Sandbox:
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env=start.ENVIRONMENT,
+            env=start.ENVIRONMENT | (start.KEEP_MEMORY if any(map(is_big, self.bundles.values())) else {}),
             cwd="/",
             start_new_session=True,
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from selfdev_core.records import Reason
 from selfdev_core.sandbox import start
 from selfdev_core.sandbox.client import Sandbox
-from selfdev_core.sandbox.received import Received, Refused, Run, readable
+from selfdev_core.sandbox.received import Received, Refused, Run, Sink, readable
 from selfdev_core.sandbox.wire import WireError, encode
 
 # Nothing is written into a cache in somebody's home; sums come in one order, so that two runs agree.
@@ -39,7 +39,7 @@ class CudaExecutor:
         self.memory_bytes = int(memory_gb * 2**30)
         self.device = device
 
-    def run(self, source: str, bundle: str) -> Run:
+    def run(self, source: str, bundle: str, *, sink: Sink | None = None) -> Run:
         """Like `Sandbox.run`, on the GPU; the verdict of the probes when the program does not pass them."""
         passed = self.jail.run(source, "probes")
         if passed.reason != "accepted":
@@ -51,7 +51,7 @@ class CudaExecutor:
             finally:
                 os.close(write)
             try:
-                return self._collect(process, bundle, read)
+                return self._collect(process, Received(self.jail.bundles[bundle], sink), read)
             finally:
                 _end(process)
         finally:
@@ -81,26 +81,28 @@ class CudaExecutor:
             pipe.write(encode(request) + text)
         return process
 
-    def _collect(self, process: subprocess.Popen[bytes], bundle: str, result_fd: int) -> Run:
+    def _collect(self, process: subprocess.Popen[bytes], received: Received, result_fd: int) -> Run:
         """Read until the stream ends. The deadline holds from the start of the process: loading torch is part of it."""
-        received = Received(self.jail.bundles[bundle])
-        deadline = time.monotonic() + self.seconds
+        began = time.monotonic()
+        piece = memoryview(bytearray(_CHUNK))
         events = select.poll()
         events.register(result_fd, select.POLLIN)
         while True:
-            left = deadline - time.monotonic()
+            left = began + self.seconds + received.waited - time.monotonic()
             if left <= 0 or not events.poll(left * 1000 + 1):
                 return _failed("time-limit", f"runs longer than {self.seconds:g} s on {self.device}")
-            data = os.read(result_fd, _CHUNK)
-            if not data:
+            room = received.room()
+            count = os.readv(result_fd, [piece if room is None else room])
+            if not count:
                 break
             try:
-                if (run := received.feed(data)) is not None:
+                run = received.feed(piece[:count]) if room is None else received.took(count)
+                if run is not None:
                     return run
             except WireError as error:
                 return _failed(error.reason if isinstance(error, Refused) else "no-result", str(error))
         with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
+            process.wait(max(0.0, began + self.seconds + received.waited - time.monotonic()))
         if process.returncode is None:
             return _failed("time-limit", f"runs longer than {self.seconds:g} s on {self.device}")
         return received.cut_off(process.returncode)

@@ -23,13 +23,12 @@ def main(result_fd: int, level: str) -> None:
 
     bundle, vectors = read_bundle(Path(request["bundle"]))
     device = request["device"]
-    moved = {name: {expert: t.to(device) for expert, t in of.items()} for name, of in vectors.items()}
     bound_memory(device, int(request["memory_bytes"]))
     doors.drop_privileges()
     _limit(float(request["seconds"]))
     os.environ.clear()
     os.dup2(result_fd, 3)
-    run_to_end(Work(source, bundle, moved, "real", device))
+    run_to_end(Work(source, bundle, vectors, "real", device))
 
 
 def bound_memory(device: str, memory_bytes: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from selfdev_core.algorithm.syntax import parsed
 from selfdev_core.records import Flag
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def carries_large_constants(source: str) -> bool:
     """More than 200 numbers, one of more than 64 digits, or more than 1,000 characters of text that is no docstring."""
     numbers = letters = 0
     documentation = set()
-    tree = ast.parse(source)
+    tree = parsed(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             documentation.add(node.value)

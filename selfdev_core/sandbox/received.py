@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, get_args
 
 from selfdev_core.records import Reason
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.wire import FrameReader, WireError
+from selfdev_core.tensors.finite import finite
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +20,8 @@ _PER_FRAME, _END = 4096, 65536
 
 
 class Run(NamedTuple):
-    """What one run gave: `reason` "accepted" with one float32 tensor per parameter, or a named reason and no tensors."""
+    """What one run gave: `reason` "accepted" with one float32 tensor per parameter (none where a sink took them), or a
+    named reason and no tensors."""
 
     reason: Reason
     detail: str
@@ -37,27 +41,70 @@ class Refused(WireError):
         self.reason = reason
 
 
-class Received:
-    """The frames of one run: the right parameter, in order, with the right shape, dtype and size, and finite."""
+class Sink(Protocol):
+    """Takes the tensors of a run one by one, so that they need not be in memory all at once."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._reader = FrameReader(quota(bundle))
-        self._waiting = list(bundle.shapes.items())[::-1]
+    def begin(self) -> None:
+        """A run begins, perhaps once more: what came before counts for nothing."""
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """The next parameter's result, float32 and finite. Raises Refused to end the run with a verdict."""
+
+
+class Received:
+    """The frames of one run: the right parameter, in order, with the right shape, dtype and size, and finite.
+
+    With a `sink` the tensors go there and not into the run; `waited` is the seconds that it took for them, which are no
+    fault of the program.
+    """
+
+    def __init__(self, bundle: Bundle, sink: Sink | None = None) -> None:
+        self._reader = FrameReader(quota(bundle), self._announced)
+        self._due = list(bundle.shapes.items())[::-1]
+        self._waiting = len(self._due)
+        self._sink = sink
         self._tensors: dict[str, torch.Tensor] = {}
         self._end: tuple[Reason, str] | None = None
+        self.waited = 0.0
+        if sink is not None:
+            sink.begin()
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes of the stream may be read to, to be told with `took`; None when `feed` wants them."""
+        return self._reader.room()
+
+    def took(self, count: int) -> Run | None:
+        """So many bytes were read into `room`; see `feed`."""
+        return self._follow(self._reader.took(count))
 
     def feed(self, data: bytes | memoryview) -> Run | None:
         """Take in a piece of the stream; the verdict, once the stream has come to its end. What is sent later is not looked at.
 
         Raises WireError when a frame is malformed or not the one that is due, Refused when its tensor is not finite.
         """
-        for header, body in self._reader.feed(data):
+        return self._follow(self._reader.feed(data))
+
+    def _follow(self, frames: Iterator[tuple[dict[str, Any], bytearray | memoryview]]) -> Run | None:
+        for header, body in frames:
             self._take(header, body)
             if self._end is not None:
                 return Run(*self._end, self._tensors if self._end[0] == "accepted" else {})
         return None
 
-    def _take(self, header: dict[str, Any], body: bytearray) -> None:
+    def _announced(self, header: dict[str, Any]) -> None:
+        """Refuse a frame by its header, before there is memory for what it promises."""
+        if "end" in header:
+            if header.get("bytes", 0) > _END:
+                raise WireError("ends with more than a verdict")
+            return
+        if not self._due:
+            raise WireError("sends more tensors than asked for")
+        name, shape = self._due.pop()
+        expected = {"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * _numel(shape)}
+        if header != expected:
+            raise WireError(f"sends {str(header)[:120]} where {name} was due")
+
+    def _take(self, header: dict[str, Any], body: bytearray | memoryview) -> None:
         import numpy
         import torch
 
@@ -69,16 +116,17 @@ class Received:
                 raise WireError("ends before its last tensor")
             self._end = (cast("Reason", reason), readable(detail))
             return
-        if not self._waiting:
-            raise WireError("sends more tensors than asked for")
-        name, shape = self._waiting.pop()
-        expected = {"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * _numel(shape)}
-        if header != expected:
-            raise WireError(f"sends {str(header)[:120]} where {name} was due")
-        values = numpy.frombuffer(body, numpy.float32)  # numpy checks in this thread; torch would start others
-        if not numpy.isfinite(values).all():
+        self._waiting -= 1
+        name = header["name"]
+        tensor = torch.from_numpy(numpy.frombuffer(body, numpy.float32)).reshape(header["shape"])
+        if not finite(tensor):
             raise Refused("not-finite", f"returns NaN or infinity (on {name})")
-        self._tensors[name] = torch.from_numpy(values).reshape(shape)
+        if self._sink is None:
+            self._tensors[name] = tensor
+            return
+        began = time.monotonic()
+        self._sink.put(name, tensor)
+        self.waited += time.monotonic() - began
 
     def cut_off(self, exit_code: int) -> Run:
         """The verdict of a program whose process ended before its stream (negative code: killed by that signal)."""

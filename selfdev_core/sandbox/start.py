@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from selfdev_core.starting import command as command
 
 # One thread in every numeric library; the same text and hash order everywhere. Nothing else.
 ENVIRONMENT = {
@@ -14,12 +13,5 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "PYTHONHASHSEED": "0",
 }
-_ROOT = str(Path(__file__).resolve().parents[2])
-_RUN = (
-    "import sys; root = {root!r}; root in sys.path or sys.path.insert(0, root); from {module} import main; main({call})"
-)
-
-
-def command(module: str, call: str = "") -> list[str]:
-    """Runs `main(call)` of a module of this very package, wherever another copy may be installed."""
-    return [sys.executable, "-P", "-s", "-c", _RUN.format(root=_ROOT, module=module, call=call)]
+# For big tensors besides (GNU C library), see heap.py.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}

@@ -10,10 +10,11 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 MAX_HEADER = 8192
+_LONG = 1 << 18
 _LENGTH = struct.Struct(">I")
 
 
@@ -72,13 +73,22 @@ def read_frame(file: BinaryIO) -> dict[str, Any]:
 
 
 class FrameReader:
-    """Cuts a result stream into (header, payload) frames. Raises WireError on anything out of form or over `limit` bytes."""
+    """Cuts a result stream into (header, payload) frames. Raises WireError on anything out of form or over `limit` bytes.
 
-    def __init__(self, limit: int) -> None:
+    `announced` is shown each header before its payload comes, and may raise WireError. Where there is one, a long payload
+    is read straight into its own memory: `room` says where the next bytes belong, `took` how many came.
+    """
+
+    def __init__(self, limit: int, announced: Callable[[dict[str, Any]], None] | None = None) -> None:
         self._buffer = bytearray()
         self._left = limit
+        self._announced = announced
+        self._header: dict[str, Any] | None = None  # of the frame whose payload is not complete
+        self._size = 0
+        self._body: memoryview | None = None  # of a long payload
+        self._there = 0
 
-    def feed(self, data: bytes | memoryview) -> Iterator[tuple[dict[str, Any], bytearray]]:
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[dict[str, Any], bytearray | memoryview]]:
         """Frames that are complete now. What follows one is looked at when the next one is asked for."""
         self._buffer += data[: self._left]
         over = len(data) > self._left
@@ -88,15 +98,46 @@ class FrameReader:
         if over:
             raise WireError("sends more than the expected tensors hold")
 
-    def _next(self) -> tuple[dict[str, Any], bytearray] | None:
-        if len(self._buffer) < _LENGTH.size:
+    def room(self) -> memoryview | None:
+        """Where the rest of a long payload belongs; None when bytes go to `feed`."""
+        return None if self._body is None else self._body[self._there :]
+
+    def took(self, count: int) -> Iterator[tuple[dict[str, Any], bytearray | memoryview]]:
+        """So many bytes of the stream were put into `room`."""
+        self._there += count
+        self._left -= count
+        return self.feed(b"")
+
+    def _next(self) -> tuple[dict[str, Any], bytearray | memoryview] | None:
+        if self._header is None and not self._begin():
             return None
+        assert self._header is not None
+        if self._body is not None:
+            part = self._buffer[: self._size - self._there]
+            self._body[self._there : self._there + len(part)] = part
+            del self._buffer[: len(part)]
+            self._there += len(part)
+            if self._there < self._size:
+                return None
+            header, body, self._header, self._body = self._header, self._body, None, None
+            return header, body
+        if len(self._buffer) < self._size:
+            return None
+        header, self._header = self._header, None
+        short = self._buffer[: self._size]
+        del self._buffer[: self._size]
+        return header, short
+
+    def _begin(self) -> bool:
+        """Read the header of the next frame; whether it is there."""
+        if len(self._buffer) < _LENGTH.size:
+            return False
         (size,) = _LENGTH.unpack_from(self._buffer)
         if size > MAX_HEADER:
             raise WireError("header too long")
         start = _LENGTH.size + size
         if len(self._buffer) < start:
-            return None
+            return False
         try:
             header = json.loads(self._buffer[_LENGTH.size : start].decode())
         except (UnicodeDecodeError, ValueError, RecursionError):
@@ -106,8 +147,18 @@ class FrameReader:
         payload = header.get("bytes", 0)
         if type(payload) is not int or payload < 0:
             raise WireError("header has no proper size")
-        if len(self._buffer) < start + payload:
-            return None
-        body = self._buffer[start : start + payload]
-        del self._buffer[: start + payload]
-        return header, body
+        if self._announced is not None:
+            self._announced(header)
+        del self._buffer[:start]
+        self._header, self._size, self._there = header, payload, 0
+        waiting = payload - len(self._buffer)
+        if self._announced is not None and _LONG <= waiting <= self._left:
+            self._body = _memory(payload)
+        return True
+
+
+def _memory(size: int) -> memoryview:
+    """Fresh bytes of our own; numpy asks for huge pages, which spares a page fault per 4 KB."""
+    import numpy
+
+    return numpy.empty(size, numpy.uint8).data.cast("B")

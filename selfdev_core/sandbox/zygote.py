@@ -1,8 +1,8 @@
 """The warm worker. Loads torch and maps the bundles once, closes the doors of its level, then forks one child per program.
 
 Started by `client.Sandbox` with an environment of its own. It is trusted code, but its memory is what every program
-inherits, so it holds nothing but task vectors. What it closes (namespaces, root folder, Landlock, privileges) is closed
-for every program at no cost per program; the rest (`doors.shut`) each child closes behind itself.
+inherits, so it holds nothing but weights of the seed and the experts. What it closes (namespaces, root folder, Landlock,
+privileges) is closed for every program at no cost per program; the rest (`doors.shut`) each child closes behind itself.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfdev_core.sandbox import doors, pages, probe
 from selfdev_core.sandbox.bundle import Bundle, read_bundle
 from selfdev_core.sandbox.child import Work, run_and_exit
+from selfdev_core.sandbox.vectors import TaskVectors
 from selfdev_core.sandbox.warm import load_libraries, warm_up
 from selfdev_core.sandbox.wire import encode, recv_exactly, recv_frame, write_all
-
-if TYPE_CHECKING:
-    import torch
-
-    Vectors = dict[str, dict[str, torch.Tensor]]
 
 
 def main(control_fd: int, level: str) -> None:
@@ -75,7 +71,7 @@ def _test_the_doors(level: str, mapped: int, prepared: bytes) -> None:
 
 class _Server:
     def __init__(
-        self, control: socket.socket, bundles: dict[str, tuple[Bundle, Vectors]], mapped: int, prepared: bytes
+        self, control: socket.socket, bundles: dict[str, tuple[Bundle, TaskVectors]], mapped: int, prepared: bytes
     ) -> None:
         self.control = control
         self.bundles = bundles

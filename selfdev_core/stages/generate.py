@@ -6,7 +6,6 @@ import time
 
 from selfdev_core.algorithm.canonical import algorithm_id
 from selfdev_core.algorithm.prompt import program_of
-from selfdev_core.factory.sampling import sample_programs
 from selfdev_core.records import Cost, GenerateManifest, Sample
 from selfdev_core.stages.jobs import GenerateJob, key_of
 from selfdev_core.store.references import Reference
@@ -30,17 +29,17 @@ def references(job: GenerateJob) -> list[Reference]:
 
 def _sample(job: GenerateJob, workspace: Workspace) -> GenerateManifest:
     began = time.monotonic()
-    drawn = workspace.pool.call(
-        sample_programs,
-        str(workspace.folder(job.factory.sha256)),
+    folders = workspace.factory(job.factory)
+    drawn = workspace.engine.sample(
+        folders.model,
         job.prompt,
         job.count,
-        job.temperature,
-        job.top_p,
-        job.seed + job.start,
-        job.max_new_tokens,
-        job.batch_size,
-        worker=0,
+        temperature=job.temperature,
+        top_p=job.top_p,
+        seed=job.seed + job.start,
+        max_new_tokens=job.max_new_tokens,
+        batch_size=job.batch_size,
+        adapter=folders.adapter,
     )
     samples = []
     for offset, one in enumerate(drawn):

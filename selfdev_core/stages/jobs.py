@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from selfdev_core.config import DpoConfig, PreferenceConfig
+from pydantic import Field
+
+from selfdev_core.config import PreferenceConfig
+from selfdev_core.evaluation.decoding import Decoding, default_engine
 from selfdev_core.records import (
     Candidate,
     FactoryRef,
@@ -18,6 +21,7 @@ from selfdev_core.records import (
     Record,
     digest_of,
 )
+from selfdev_core.training import DpoConfig
 from selfdev_core.workspace import Limits
 
 
@@ -29,14 +33,6 @@ def counted(count: int, thing: str) -> str:
 class Program(Record):
     algorithm_id: str
     source: str
-
-
-class Decoding(Record):
-    """How questions are asked and answered (greedy)."""
-
-    template: str
-    max_new_tokens: int
-    batch_size: int
 
 
 class GenerateJob(Record):
@@ -53,6 +49,7 @@ class GenerateJob(Record):
     max_new_tokens: int
     batch_size: int
     seed: int
+    engine: str = Field("", exclude_if=default_engine)
 
 
 class ValidateJob(Record):

@@ -7,20 +7,19 @@ weights, or the reason why there are none.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from selfdev_core.errors import StoreError
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.merging.merge import merge as merge_program
+from selfdev_core.merging.merge import merge_into, merged_specs
 from selfdev_core.records import Cost, Merged, MergeManifest, ModelSet, digest_of
 from selfdev_core.stages.jobs import MergeJob, Program
+from selfdev_core.tensors.mapped import DTYPES
+from selfdev_core.tensors.written import Spec, TensorFile
 from selfdev_core.workspace import Limits, Workspace
-
-if TYPE_CHECKING:
-    import torch
 
 NAME, VERSION = "merge", 1
 
@@ -44,18 +43,21 @@ def merge_to_scratch(
     program: Program, models: ModelSet, limits: Limits, workspace: Workspace, room: float | None = None
 ) -> Merged:
     """Merge one program and leave its tensors in scratch space for `evaluate`, unless that holds over `room` GiB of them."""
-    from safetensors.torch import save_file
-
     key = digest_of([NAME, VERSION, models.digest, limits.digest, program.algorithm_id])
     with workspace.counted(NAME, key, device=limits.device) as work:
         seed = Checkpoint(workspace.folder(models.seed.sha256))
-        record, tensors = merge_program(program.algorithm_id, program.source, seed, workspace.merger(models, limits))
-        if tensors and (room is None or not _is_full(workspace, tensors, room)):
-            path = scratch_file(program, models, workspace)
+        specs = merged_specs(seed, models.scope)
+        runner = workspace.merger(models, limits)
+        path = scratch_file(program, models, workspace)
+        if room is not None and _is_full(workspace, specs, room):
+            record = merge_into(None, program.algorithm_id, program.source, seed, runner)
+        else:
             try:
-                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-            except Exception as error:
-                path.unlink(missing_ok=True)
+                with TensorFile(path, specs) as file:
+                    record = merge_into(file, program.algorithm_id, program.source, seed, runner)
+                    if not record.verdict.accepted:
+                        file.discard()
+            except OSError as error:
                 raise StoreError(
                     f"{path}: merged weights cannot be written ({error}); free some space for TMPDIR"
                 ) from error
@@ -63,8 +65,8 @@ def merge_to_scratch(
     return record
 
 
-def _is_full(workspace: Workspace, tensors: dict[str, torch.Tensor], room: float) -> bool:
+def _is_full(workspace: Workspace, specs: dict[str, Spec], room: float) -> bool:
     """Whether scratch space holds no more such weights: those of one campaign are all of one size."""
     waiting = sum(name.endswith(".safetensors") for name in os.listdir(workspace.scratch))
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    size = sum(DTYPES[spec.dtype][1] * math.prod(spec.shape) for spec in specs.values())
     return (waiting + 1) * size > room * 2**30

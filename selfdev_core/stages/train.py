@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from selfdev_core.preference.dpo import shorten_update, train_factory
+from selfdev_core.preference.adapters import shorten_adapter
+from selfdev_core.preference.dpo import Update, shorten_update, train_factory
+from selfdev_core.preference.saves import saves_of
 from selfdev_core.records import Cost, FactoryRef, GenerateManifest, TrainManifest
 from selfdev_core.stages.generate import generate
 from selfdev_core.stages.jobs import Program, TrainJob, ValidateJob, key_of
@@ -41,18 +43,22 @@ def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
     began = time.monotonic()
     out = workspace.scratch / f"factory-{job.digest[:16]}"
     shutil.rmtree(out, ignore_errors=True)
-    training = workspace.pool.call(
-        train_factory,
-        str(workspace.folder(job.factory.sha256)),
-        str(out),
-        job.prompt,
-        [(pair.chosen, pair.rejected) for pair in job.pairs],
-        job.settings.model_dump(mode="json"),
-        job.seed,
-        worker=0,
-    )
-    workspace.progress.advance()
-    factory, share, valid, drawn = _longest_valid_step(job, out, workspace)
+    workspace.engine.make_room()
+    before = workspace.factory(job.factory)
+    with saves_of(job.digest[:32]) as saves:
+        update = Update(
+            folder=str(before.model),
+            adapter=str(before.adapter or ""),
+            out=str(out),
+            settings=job.settings.model_dump(mode="json"),
+            seed=job.seed,
+            saves=saves,
+            save_steps=workspace.settings.save_steps,
+        )
+        pairs = [(pair.chosen, pair.rejected) for pair in job.pairs]
+        training = workspace.pool.call(train_factory, update, job.prompt, pairs, worker=0)
+        workspace.progress.advance()
+        factory, share, valid, drawn = _longest_valid_step(job, out, workspace)
     shutil.rmtree(out, ignore_errors=True)
     return TrainManifest(
         factory=factory,
@@ -76,15 +82,16 @@ class _Kept(NamedTuple):
 
 def _longest_valid_step(job: TrainJob, trained: Path, workspace: Workspace) -> _Kept:
     """The validity guard: the whole update, or half or a quarter of it, or none; the first whose samples are valid enough."""
-    before = str(workspace.folder(job.factory.sha256))
+    before, lora = workspace.factory(job.factory), job.settings.method == "lora"
     valid, drawn = 0.0, Cost()
     for share in STEP_SHARES:
         folder = trained if share == 1.0 else trained.with_name(f"{trained.name}-{share:g}")
         if share != 1.0:
             shutil.rmtree(folder, ignore_errors=True)
-            workspace.pool.call(shorten_update, before, str(trained), share, str(folder), worker=0)
-        sha256 = workspace.keep_checkpoint(folder)
-        factory = FactoryRef(sha256=sha256, parent=job.factory.sha256)
+            shorten, whole = (shorten_adapter, before.adapter or "") if lora else (shorten_update, before.model)
+            workspace.pool.call(shorten, str(whole), str(trained), share, str(folder), worker=0)
+        base = (job.factory.base or job.factory.sha256) if lora else ""
+        factory = FactoryRef(sha256=workspace.keep_checkpoint(folder), parent=job.factory.sha256, base=base)
         fresh = generate(job.guard.model_copy(update={"factory": factory}), workspace)
         drawn += fresh.cost
         valid = _valid_share(job, fresh, workspace)

@@ -16,8 +16,13 @@ class Generated(NamedTuple):
     finished: bool
 
 
-def continue_prompts(loaded: Loaded, prompts: list[str], max_new_tokens: int, **sampling: Any) -> list[Generated]:
-    """Continue each prompt; greedy unless `sampling` (do_sample, temperature, top_p, …) says otherwise."""
+def continue_prompts(
+    loaded: Loaded, prompts: list[str], max_new_tokens: int, stop: tuple[str, ...] = (), **sampling: Any
+) -> list[Generated]:
+    """Continue each prompt; greedy unless `sampling` (do_sample, temperature, top_p, …) says otherwise.
+
+    A continuation ends before the first of the `stop` strings.
+    """
     import torch
     from transformers import GenerationConfig
 
@@ -27,14 +32,15 @@ def continue_prompts(loaded: Loaded, prompts: list[str], max_new_tokens: int, **
         max_new_tokens=max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        **({"do_sample": False} | sampling),
+        **({"do_sample": False} | ({"stop_strings": list(stop)} if stop else {}) | sampling),
     )
     with torch.inference_mode():
-        output = loaded.model.generate(**batch, generation_config=config)
+        output = loaded.model.generate(**batch, generation_config=config, **({"tokenizer": tokenizer} if stop else {}))
     generated = []
     for row in output[:, batch["input_ids"].shape[1] :].tolist():
         finished = tokenizer.eos_token_id in row
         kept = row[: row.index(tokenizer.eos_token_id)] if finished else row
         text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        generated.append(Generated(text, len(kept) + finished, finished))
+        cut = min((at for one in stop if (at := text.find(one)) >= 0), default=None)
+        generated.append(Generated(text[:cut], len(kept) + finished, finished or cut is not None))
     return generated

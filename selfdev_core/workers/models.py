@@ -23,30 +23,49 @@ class Loaded(NamedTuple):
     original: dict[str, torch.Tensor]
 
 
-_loaded: OrderedDict[Path, Loaded] = OrderedDict()
+_loaded: OrderedDict[tuple[Path, Path | None], Loaded] = OrderedDict()
 
 
-def load(folder: Path) -> Loaded:
-    """The checkpoint in `folder`: float32 on CPU, bfloat16 on a GPU. The last few are kept in memory."""
+def load(folder: Path, adapter: Path | None = None) -> Loaded:
+    """The checkpoint in `folder`, with a LoRA adapter on it if one is named: float32 on CPU, bfloat16 on a GPU.
+
+    The adapter is not merged into the weights: in bfloat16 they would round most of it away. The last few models are kept in
+    memory.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if folder in _loaded:
-        _loaded.move_to_end(folder)
-        return _loaded[folder]
+    key = (folder, adapter)
+    if key in _loaded:
+        _loaded.move_to_end(key)
+        return _loaded[key]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter)
+        model.eval()
     except Exception as error:
-        raise EngineError(f"{folder}: transformers cannot load this checkpoint: {error}") from error
+        raise EngineError(f"{adapter or folder}: transformers cannot load this checkpoint: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
-    _loaded[folder] = Loaded(model, tokenizer, device, {})
-    return _loaded[folder]
+    _loaded[key] = Loaded(model, tokenizer, device, {})
+    return _loaded[key]
+
+
+def release() -> None:
+    """Give up every model that lies on a GPU: training needs the room. On the CPU they stay."""
+    import torch
+
+    if torch.cuda.is_available():
+        _loaded.clear()
+        torch.cuda.empty_cache()
 
 
 def swap(loaded: Loaded, weights: Path | None) -> None:

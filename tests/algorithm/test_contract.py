@@ -88,3 +88,26 @@ def test_a_syntax_error_names_its_line() -> None:
 def test_layer_of_reads_the_depth_from_the_name(name: str, index: int) -> None:
     layer = layer_of(name, 32)
     assert (layer.index, layer.count, layer.name) == (index, 32, name)
+
+
+def test_programs_that_are_parsed_at_the_same_time_do_not_disturb_each_other() -> None:
+    """Python 3.11 counts the depth of syntax trees for all threads together; a garbage collection lets another thread in."""
+    import gc
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+
+    deep = "def merge_models(model_dict, device):\n    return " + "(" * 60 + "1" + "+1)" * 60
+
+    def let_others_in(*_: object) -> None:
+        time.sleep(1e-5)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(let_others_in)
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(check_source, [deep] * 40))
+    finally:
+        gc.callbacks.remove(let_others_in)
+        gc.set_threshold(*before)
+    assert found == [None] * 40

@@ -57,12 +57,16 @@ REFUSED: list[tuple[str, object, str]] = [
     ("models.family", "arithmetic", r"models: give either family, or seed and experts"),
     ("models.family", "biology", r"models\.family: .*'arithmetic' or 'transfer'"),
     ("models.scope", "attention", r"models\.scope: .*'mlp' or 'all'.*got 'attention'"),
-    ("questions.test_file", ..., r"questions: give a family, or search_file, validation_file and test_file"),
-    ("questions.family", "arithmetic", r"questions: give either family or the three question files"),
+    (
+        "questions.test_file",
+        ...,
+        r"questions: give a benchmark, a family, or search_file, validation_file and test_file",
+    ),
+    ("questions.family", "arithmetic", r"questions: give either a benchmark, a family or the three question files"),
     ("questions.template", "Q: {q}", r"questions: template: must hold \{question\}"),
     ("questions.search", 0, r"questions\.search: .*greater than or equal to 1, got 0"),
     ("questions.test", -5, r"questions\.test: .*got -5"),
-    ("questions.max_new_tokens", 10**6, r"questions\.max_new_tokens: .*4096"),
+    ("questions.max_new_tokens", 10**6, r"questions\.max_new_tokens: .*32768"),
     ("preference", {"p_w": 0.6, "p_l": 0.5}, r"preference: p_w \+ p_l must be at most 1, got 0\.6 \+ 0\.5"),
     ("preference", {"p_w": 0}, r"preference: p_w and p_l must be above 0"),
     ("preference.p_w", 1.5, r"preference\.p_w: .*got 1\.5"),
@@ -135,6 +139,8 @@ def test_relative_paths_are_taken_from_the_files_own_folder(tmp_path: Path, monk
     home = tmp_path / "campaigns"
     home.mkdir()
     (tmp_path / "elsewhere").mkdir()
+    for name in ("seed", "math"):
+        (home / "models" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
 
     def paths(raw: dict[str, Any]) -> None:
@@ -142,8 +148,8 @@ def test_relative_paths_are_taken_from_the_files_own_folder(tmp_path: Path, monk
         raw |= {"factory": {"prompt": "./prompt.txt"}, "store": "../kept"}
 
     config = _load(home, paths)
-    assert config.models.seed == home / "models/seed"
-    assert config.models.experts == {"math": home / "models/math", "code": Path("/srv/code")}
+    assert config.models.seed == str(home / "models/seed")
+    assert config.models.experts == {"math": str(home / "models/math"), "code": "/srv/code"}
     assert config.questions.test_file == home / "t.jsonl"
     assert config.factory.prompt == home / "prompt.txt"
     assert config.store == tmp_path / "kept"
@@ -196,7 +202,7 @@ def test_the_written_campaign_file_loads_and_holds_every_default(tmp_path: Path)
     assert config.model_dump(exclude=given) == own.model_dump(exclude=given)
     assert config.factory == own.factory.model_copy(update={"prompt": "paper"})
     assert config.questions.search == own.questions.search and config.models.scope == own.models.scope
-    assert config.models.seed == tmp_path / "models/seed"
+    assert config.models.seed == str(tmp_path / "models/seed")
     raw = yaml.safe_load(annotated_campaign())
     for name in CampaignConfig.model_fields:
         assert name in raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 
 from selfdev_core.config import load_campaign
 from selfdev_core.errors import CheckpointError, ConfigError, SelfdevError, StoreError
-from selfdev_core.evaluation.questions import QuestionBlock, load_questions
+from selfdev_core.evaluation.questions import QuestionBlock
+from selfdev_core.evaluation.sources import load_questions
 from selfdev_core.prepare import Prepared, open_test_split, prepare
 from selfdev_core.sandbox.cuda import CudaExecutor
 from selfdev_core.workspace import close_workspaces, workspace_of
@@ -71,7 +73,7 @@ def test_the_test_split_is_not_in_the_store_before_it_is_opened(campaign: Campai
     try:
         sealed = load_questions(prepared.plan.config.questions, "test")
         assert workspace.store.read("questions", sealed.digest, QuestionBlock) is None
-        opened = open_test_split(prepared.plan.config, "a-1", ("seed",), workspace)
+        opened = open_test_split(prepared.plan, "a-1", ("seed",), workspace)
         assert opened.sha256 == sealed.digest
         assert workspace.store.read("questions", sealed.digest, QuestionBlock) == sealed
     finally:
@@ -99,8 +101,14 @@ def test_an_expert_of_another_shape_is_named(campaign: Campaign, save_pico: Call
 
 def test_an_expert_with_another_tokenizer_is_named(campaign: Campaign) -> None:
     path = campaign.root / "alpha" / "tokenizer.json"
-    path.write_text(path.read_text() + " ")
-    campaign.refused(CheckpointError, r"models\.experts\.alpha .*tokenizer\.json differs from the seed's")
+    content = json.loads(path.read_text())
+    words = content["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    path.write_text(json.dumps(content))
+    campaign.refused(
+        CheckpointError,
+        r"models\.experts\.alpha .*tokenizer\.json differs from the seed's \(2 tokens of \d+ with another",
+    )
 
 
 def test_weights_that_are_not_finite_are_named(campaign: Campaign) -> None:

@@ -27,7 +27,7 @@ factory: {iterations: 2, samples: 12, batch_size: 12}
 sandbox: {seconds: 60}
 dpo: {steps: 3, batch_size: 4, guard_samples: 6, min_valid_share: 0.0}
 finalists: {count: 2}
-controls: {task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}
+controls: {human: [task_arithmetic, ties, dare], task_arithmetic: [0.6], ties: [[0.4, 1.0]], dare: [[0.6, 0.6]]}
 resources: {chunk_size: 3}
 """
 NAME = "killed"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from selfdev_core.config import QuestionsConfig
+from selfdev_core.asking import QuestionsConfig
 from selfdev_core.errors import ConfigError
-from selfdev_core.evaluation.questions import QuestionBlock, load_questions, store_questions
+from selfdev_core.evaluation.questions import QuestionBlock, store_questions
+from selfdev_core.evaluation.sources import load_questions
 from selfdev_core.store.artifacts import ArtifactStore
 
 

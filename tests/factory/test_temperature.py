@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from selfdev_core.config import TemperatureConfig
 from selfdev_core.factory.temperature import temperature_of
+from selfdev_core.schedules import TemperatureConfig
 
 
 def test_decay_gives_the_papers_temperatures() -> None:

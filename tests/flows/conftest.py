@@ -38,9 +38,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def selfdev(home: Path) -> Selfdev:
     """Runs `selfdev …` as a user would; fails the test with its output when the status is not the expected one."""
 
-    def call(*arguments: str, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, status: int = 0, cwd: Path | None = None, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command(*arguments), env=environment_of(home), cwd=cwd, capture_output=True, text=True, timeout=600
+            command(*arguments), env=environment_of(home), cwd=cwd, capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == status, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from selfdev_core.assemble import campaign_folder, earlier_result
 from selfdev_core.budget import reached
 from selfdev_core.config import CampaignConfig
+from selfdev_core.evaluation.sources import QuestionSource
 from selfdev_core.iteration import CampaignPlan, IterationRecord, IterationSpec, _generate_job, evaluate_jobs
 from selfdev_core.ledger.events import Event
 from selfdev_core.ledger.files import JournalFile
@@ -39,7 +40,12 @@ def plan(**budget: Any) -> CampaignPlan:
         seed=ModelRef(name="seed", sha256="1"), experts=(ModelRef(name="alpha", sha256="2"),), scope="mlp"
     )
     return CampaignPlan(
-        config=config, models=models, prompt="", search=QuestionSet(split="search", sha256="3", count=4)
+        config=config,
+        models=models,
+        prompt="",
+        decoding=QuestionSource(config.questions).decoding(Path("seed")),
+        search=QuestionSet(split="search", sha256="3", count=4),
+        sealed=QuestionSet(split="test", sha256="4", count=4),
     )
 
 

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selfdev_core.errors import CheckpointError
-from selfdev_core.merging.checkpoints import Checkpoint, check_fit, save_merged
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.fit import check_fit
+from selfdev_core.merging.saved import save_merged
 from selfdev_core.merging.scope import in_scope
 
 
@@ -176,7 +178,7 @@ def test_a_full_disk_leaves_no_half_written_model(pico: Any, tmp_path: Path) -> 
     script = (
         "import resource, signal, sys\nfrom pathlib import Path\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from selfdev_core.errors import CheckpointError\n"
-        "from selfdev_core.merging.checkpoints import Checkpoint, save_merged\nimport safetensors.torch\n"
+        "from selfdev_core.merging.checkpoints import Checkpoint\nfrom selfdev_core.merging.saved import save_merged\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))\n"
         "try:\n    save_merged(Checkpoint(Path(sys.argv[1])), {}, Path(sys.argv[2]))\n"
         "except CheckpointError as error:\n    print(error)\n"

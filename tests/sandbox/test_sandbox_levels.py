@@ -141,7 +141,7 @@ def test_a_system_call_by_another_numbering_ends_the_process(at_level: Sandbox) 
 def test_a_level_that_cannot_be_had_is_an_error_and_no_weaker_level(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfdev_core.sandbox.start._RUN", "import sys; root = {root!r}\n"
+    monkeypatch.setattr("selfdev_core.starting._RUN", "import sys; root = {root!r}\n"
         "import os; os.fork = None\nfrom {module} import main; main({call})")  # fmt: skip
     with Sandbox({"probes": bundle}, 5.0, 1.0, level="strict") as one, pytest.raises(SandboxError, match="strict"):
         one.run(AVERAGE, "probes")

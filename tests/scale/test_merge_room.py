@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.merge import merged_names
 from selfdev_core.records import ModelRef, ModelSet
-from selfdev_core.sandbox.received import Run
+from selfdev_core.sandbox.received import Run, Sink
 from selfdev_core.stages.jobs import MergeJob, Program
 from selfdev_core.stages.merge import merge, scratch_file
 from selfdev_core.workspace import Limits, Workspace, WorkspaceSettings
@@ -20,9 +21,12 @@ class _Zeros:
     def __init__(self, seed: Checkpoint) -> None:
         self._seed = seed
 
-    def run(self, _source: str, _bundle: str) -> Run:
-        name = next(iter(self._seed.shapes))
-        return Run("accepted", "", {name: self._seed.tensor(name).float() * 0})
+    def run(self, _source: str, _bundle: str, *, sink: Sink | None = None) -> Run:
+        assert sink is not None
+        sink.begin()
+        for name in merged_names(self._seed, "mlp"):
+            sink.put(name, self._seed.tensor(name).float() * 0)
+        return Run("accepted", "", {})
 
 
 @pytest.mark.parametrize(("room", "left"), [(0.0, 0), (1.0, 3)])

@@ -7,8 +7,9 @@ COEFFICIENT = 0.6
 
 
 def merge_models(model_dict, device):
-    merged = 0.0
-    for vector in model_dict.values():
-        kept = torch.rand_like(vector) >= DROP
-        merged = merged + vector * kept / (1.0 - DROP)
-    return COEFFICIENT * merged
+    return COEFFICIENT / (1.0 - DROP) * sum(thin(vector) for vector in model_dict.values())
+
+
+def thin(vector):
+    """Drop entries with probability DROP."""
+    return vector * (torch.rand_like(vector) < 1.0 - DROP)

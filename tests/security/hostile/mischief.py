@@ -44,8 +44,9 @@ for thing in load("gc").get_objects():
         for value in list(thing.values()):
             if type(value) is torch.Tensor and value.dtype == torch.float32 and value.device.type == "cpu":
                 start = value.data_ptr() & ~4095
-                ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), ctypes.c_size_t(8192 + value.nbytes), 7)
-                value.zero_()
+                end = -(-(value.data_ptr() + value.nbytes) // 4096) * 4096
+                if not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), 7):
+                    value.zero_()
 torch.left_behind = 1
 """,
         ALIVE | HELD | frozenset({"crashed", "mutated-inputs"}),

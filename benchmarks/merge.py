@@ -1,0 +1,241 @@
+"""Merging real-shaped checkpoints: time and memory beside mergekit and beside a plain copy, and a 7B-shaped merge.
+
+Whole command lines are measured, from start to finished folder: `selfdev apply` (pre-flight, jail, validation and saving
+included) and mergekit's own, by turns, on the same files. `python -m benchmarks.merge` (`make bench-merge`) needs 20 GB of
+disk below TMPDIR, 60 GB with `--seven-b`, and installs mergekit in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import yaml
+
+from benchmarks.checkpoints import MISTRAL_7B, TINY_LLAMA, Shape, parameters, write_model
+from benchmarks.measure import conditions, write_results
+from tests.mergekit.environment import VERSION, mergekit_python
+
+EXPERTS = ("one", "two", "three")
+RECIPES: dict[str, dict[str, float]] = {
+    "task_arithmetic": {"COEFFICIENT": 0.4},
+    "ties": {"DENSITY": 0.2, "COEFFICIENT": 1.0},
+}
+# A program as the factory writes them: sequential over the experts, half kept, half the mean (the paper's winner).
+DISCOVERED = """\
+import torch
+
+def merge_models(model_dict, device):
+    vectors = list(model_dict.values())
+    merged = vectors[0].clone()
+    for vector in vectors[1:]:
+        merged = 0.5 * merged + 0.5 * vector.mean(dim=min(1, vector.dim() - 1), keepdim=True)
+    return merged
+"""
+_SHARD = 600 << 20
+_SHARD_7B = 5 * 10**9
+_SPARE = 8e9  # bytes of disk that are left alone
+
+
+class Took(NamedTuple):
+    """Wall seconds, and peaks over the whole process tree, GB = 1e9 bytes: `own` is memory of the processes themselves
+    (anonymous pages), `resident` counts mapped files too (proportional set size: shared pages once)."""
+
+    seconds: float
+    own: float
+    resident: float
+
+
+def measured(command: list[str], environment: dict[str, str], log: Path) -> Took:
+    """Run a command; memory is sampled every 0.1 s. Raises RuntimeError with the end of its output when it fails."""
+    began = time.monotonic()
+    peaks = [0.0, 0.0]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd="/")
+        done = threading.Event()
+        watch = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+        watch.start()
+        code = process.wait()
+        seconds = time.monotonic() - began
+        done.set()
+        watch.join()
+    if code:
+        raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{log.read_text(errors='replace')[-2000:]}")
+    return Took(seconds, *peaks)
+
+
+def _watch(pid: int, peaks: list[float], done: threading.Event) -> None:
+    while not done.wait(0.1):
+        own = resident = 0.0
+        for one in _tree(pid):
+            with suppress(OSError, KeyError, ValueError):
+                fields = dict(
+                    line.split(":") for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()[1:]
+                )
+                own += int(fields["Pss_Anon"].split()[0]) * 1024 / 1e9
+                resident += int(fields["Pss"].split()[0]) * 1024 / 1e9
+        peaks[:] = [max(peaks[0], own), max(peaks[1], resident)]
+
+
+def _tree(pid: int) -> list[int]:
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return [pid, *(child.pid for child in root.children(recursive=True))]
+    return []
+
+
+def program(method: str) -> str:
+    """A human-designed program with the recipe's constants."""
+    source = (files("selfdev_core.merging.human") / f"{method}.py").read_text(encoding="utf-8")
+    for name, value in RECIPES[method].items():
+        source = re.sub(rf"^{name} = .*$", f"{name} = {value!r}", source, flags=re.MULTILINE)
+    return source
+
+
+def ours(source: str, models: Path, out: Path, scope: str, log: Path, memory_gb: float) -> Took:
+    file = log.with_suffix(".py")
+    file.write_text(source)
+    pairs = [f"--models={name}={models / name}" for name in ("seed", *EXPERTS)]
+    options = ["--scope", scope, "--seconds", "7200", "--memory-gb", str(memory_gb), "--out", str(out)]
+    command = [sys.executable, "-m", "flows.cli", "apply", str(file), *pairs, *options]
+    root = str(Path(__file__).resolve().parents[1])
+    return measured(command, os.environ | {"PYTHONPATH": root}, log)
+
+
+def mergekits(method: str, models: Path, out: Path, log: Path) -> Took:
+    constants = RECIPES[method]
+    own = {"weight": constants["COEFFICIENT"]} | ({"density": constants["DENSITY"]} if "DENSITY" in constants else {})
+    recipe = {
+        "merge_method": method,
+        "base_model": str(models / "seed"),
+        "models": [{"model": str(models / name), "parameters": own} for name in EXPERTS],
+        "dtype": "bfloat16",
+    }
+    file = log.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(recipe))
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    command = [str(mergekit_python()), "-m", "mergekit.scripts.run_yaml", str(file), str(out)]
+    return measured(command, environment | {"HF_HUB_OFFLINE": "1"}, log)
+
+
+def copied(models: Path, out: Path) -> float:
+    """Seconds to read all models and write one, with cp and cat."""
+    began = time.monotonic()
+    subprocess.run(["cp", "-r", str(models / "seed"), str(out)], check=True)
+    for name in EXPERTS:
+        with open(os.devnull, "wb") as nowhere:
+            subprocess.run(
+                ["cat", *map(str, sorted((models / name).glob("*.safetensors")))], stdout=nowhere, check=True
+            )
+    return time.monotonic() - began
+
+
+def apart(one: Path, other: Path) -> float:
+    """Root mean square of the difference of two merged models, in units of what the merge changed (sampled tensors)."""
+    import torch
+
+    from selfdev_core.merging.checkpoints import Checkpoint
+
+    mine, theirs, seed = Checkpoint(one), Checkpoint(other), Checkpoint(one.parent / "models" / "seed")
+    difference = change = 0.0
+    for name in list(seed.shapes)[:: max(1, len(seed.shapes) // 12)]:
+        a, b, s = (model.tensor(name).float() for model in (mine, theirs, seed))
+        difference += float(torch.square(a - b).double().sum())
+        change += float(torch.square(a - s).double().sum())
+    return float((difference / change) ** 0.5)
+
+
+def beside_mergekit(folder: Path, shape: Shape, rounds: int, raw: dict[str, object]) -> dict[str, float]:
+    models = folder / "models"
+    write_model(models / "seed", shape, 1, _SHARD)
+    for number, name in enumerate(EXPERTS, 2):
+        write_model(models / name, shape, number, _SHARD, near=models / "seed")
+    figures: dict[str, float] = {}
+    memory: list[float] = []
+    fastest = float("inf")
+    copies = []
+    for method in RECIPES:
+        us, them = [], []
+        for number in range(rounds):
+            mine, theirs = folder / "ours", folder / "mergekits"
+            for turn in ("ours", "mergekit") if number % 2 == 0 else ("mergekit", "ours"):
+                log = folder / f"{turn}-{method}.log"
+                if turn == "ours":
+                    us.append(ours(program(method), models, mine, "all", log, 16.0))
+                else:
+                    them.append(mergekits(method, models, theirs, log))
+            if number == 0:
+                raw[f"{method}_difference"] = apart(mine, theirs)
+            shutil.rmtree(mine)
+            shutil.rmtree(theirs)
+            copies.append(copied(models, folder / "copy"))
+            shutil.rmtree(folder / "copy")
+            print(method, "ours", us[-1], "mergekit", them[-1], f"copy {copies[-1]:.1f} s", flush=True)
+        raw[method] = {"ours": [t._asdict() for t in us], "mergekit": [t._asdict() for t in them]}
+        figures[f"ratio_to_mergekit_{method}"] = round(_middle(them) / _middle(us), 2)
+        memory.append(max(t.own for t in us) / max(t.own for t in them))
+        fastest = min(fastest, _middle(us))
+    raw["copy_seconds"] = copies
+    figures["peak_memory_ratio"] = round(max(memory), 2)
+    figures["ratio_to_copy_speed"] = round(statistics.median(copies) / fastest, 2)
+    shutil.rmtree(models)
+    return figures
+
+
+def seven_b(folder: Path, raw: dict[str, object]) -> float:
+    """Peak resident memory of a 7B-shaped merge. One expert is whole; the other two are the same files, as hard links, which
+    changes neither how much is computed nor how much is held, only how much disk it takes."""
+    models = folder / "models"
+    write_model(models / "seed", MISTRAL_7B, 1, _SHARD_7B)
+    write_model(models / "one", MISTRAL_7B, 2, _SHARD_7B, near=models / "seed")
+    for number, name in enumerate(EXPERTS[1:], 3):
+        write_model(models / name, MISTRAL_7B, number, _SHARD_7B, near=models / "one", own_shards=0)
+    took = ours(DISCOVERED, models, folder / "ours", "mlp", folder / "seven.log", 4.0)
+    print("7B", took, flush=True)
+    raw["seven_b"] = took._asdict()
+    return round(took.resident, 2)
+
+
+def _middle(runs: list[Took]) -> float:
+    return statistics.median(one.seconds for one in runs)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--seven-b", action=argparse.BooleanOptionalAction, default=True)
+    given = options.parse_args()
+    mergekit_python()
+    found = conditions() | {"mergekit": VERSION, "parameters": parameters(TINY_LLAMA), "experts": len(EXPERTS)}
+    raw: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="selfdev-bench-merge-") as name:
+        _need(Path(name), 12 * parameters(TINY_LLAMA))
+        figures = beside_mergekit(Path(name), TINY_LLAMA, given.rounds, raw)
+        if given.seven_b:
+            _need(Path(name), 6 * parameters(MISTRAL_7B))
+            figures["seven_b_peak_gb"] = seven_b(Path(name), raw)
+    found["load_after"] = [round(x, 2) for x in os.getloadavg()]
+    print(write_results("merge", dict(figures), found, raw), figures)
+
+
+def _need(folder: Path, size: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE:
+        sys.exit(f"{folder}: {free / 1e9:.0f} GB are free, {(size + _SPARE) / 1e9:.0f} GB are needed; set TMPDIR")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""An engine that a person starts, for campaigns that name it in `engine.urls`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.vllm.environment import check_environment, python_of
+from selfdev_core.engines.vllm.process import Server, named_socket
+from selfdev_core.errors import ConfigError, EngineError
+from selfdev_core.merging.checkpoints import Checkpoint
+
+_LOOK = 1.0  # seconds between two looks at it
+
+
+def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[str], None]) -> None:
+    """Run one engine until this process is told to stop; `ready` gets its URL.
+
+    Raises: ConfigError or CheckpointError when it cannot be; EngineError when it dies.
+    """
+    check_environment(config)
+    folder = Checkpoint(model.resolve()).folder
+    socket = named_socket(name)
+    if socket.exists():
+        from selfdev_core.engines.vllm.client import Client
+
+        if Client(f"unix://{socket}", 10.0).ready():
+            raise ConfigError(f"an engine runs at unix://{socket} already; give this one another --name")
+        socket.unlink()
+    server = Server(python_of(config), config, folder, socket, None, f"by-hand-{name}")
+    try:
+        server.wait()
+        ready(server.url)
+        while server.alive:
+            time.sleep(_LOOK)
+        raise EngineError(f"the engine ended; {server.log} may say why")
+    finally:
+        server.end()

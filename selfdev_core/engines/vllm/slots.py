@@ -1,0 +1,198 @@
+"""Where an engine can be: on some GPUs, on the CPU, or behind the URL of one that runs already."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.vllm.client import Client, EngineGone
+from selfdev_core.engines.vllm.environment import check_version, python_of
+from selfdev_core.engines.vllm.process import Server, private_socket
+from selfdev_core.engines.vllm.weights import Held
+from selfdev_core.errors import EngineError
+from selfdev_core.home import selfdev_home
+
+
+class Slot(Protocol):
+    """A place for one engine. Used by one thread at a time; `end` by any."""
+
+    @property
+    def client(self) -> Client:
+        """Of the engine that `hold` left here. Raises: EngineGone when it was ended meanwhile."""
+
+    @property
+    def salt(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def is_plain(self, folder: Path) -> bool:
+        """Whether an engine is here that holds just this checkpoint."""
+
+    def hold(self, folder: Path, weights: Path | None, note: Callable[[str], None]) -> None:
+        """Have an engine here with these weights. Raises: EngineGone, Unproved, EngineError."""
+
+    def end(self) -> None:
+        """Let go of the engine: a process of ours is ended."""
+
+
+def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
+    """One slot per engine of the configuration. Raises: EngineError when it names more GPUs than we may use."""
+    if config.urls:
+        return [Running(url, config, scratch) for url in config.urls]
+    python = python_of(config)
+    named, each = os.environ.get("CUDA_VISIBLE_DEVICES"), config.tensor_parallel
+    seen = _gpus_here() if named is None else [one for one in named.split(",") if one not in ("", "-1")]
+    asked = len(seen) // each * each if config.gpus is None else config.gpus
+    if asked == 0:
+        return [Own(python, config.model_copy(update={"gpus": 0}), scratch, None)]
+    gpus = seen if named else [str(i) for i in range(asked)]
+    if len(gpus) < asked:
+        raise EngineError(f"engine.gpus: {asked} asked, but CUDA_VISIBLE_DEVICES lets us see {len(gpus)}: {named}")
+    config = config.model_copy(update={"gpus": asked})
+    return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, asked, each)]
+
+
+def _gpus_here() -> list[str]:
+    """The GPUs of this machine, by the kernel's device files: the torch of this environment may be a CPU build."""
+    found = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted((name for name in found if name.isdecimal()), key=int)
+
+
+class Own:
+    """An engine that we start, on these GPUs (None: on the CPU), when it is first needed."""
+
+    def __init__(self, python: Path, config: EngineConfig, scratch: Path, gpus: str | None) -> None:
+        self._python, self._config, self._scratch, self._gpus = python, config, scratch, gpus
+        self._server: Server | None = None
+        self._held: Held | None = None
+        self._lock = threading.Lock()
+        self._devices = [_Lock(f"gpu-{gpu}", f"GPU {gpu}") for gpu in gpus.split(",")] if gpus else []
+
+    @property
+    def client(self) -> Client:
+        server = self._server
+        if server is None:
+            raise EngineGone("the vLLM engine was ended")
+        return server.client
+
+    @property
+    def salt(self) -> str:
+        return self._held.salt if self._held else ""
+
+    @property
+    def device(self) -> str:
+        return self._held.device if self._held else ""
+
+    def is_plain(self, folder: Path) -> bool:
+        return self._held is not None and self._held.is_plain(folder)
+
+    def hold(self, folder: Path, weights: Path | None, note: Callable[[str], None]) -> None:
+        if self._server is not None and not self._server.alive:
+            self.end()
+        if self._held is not None and (differs := self._held.differs(folder)):
+            note(f"the vLLM engine starts again: {folder} has another {', '.join(differs)}")
+            self.end()
+        held = self._held or self._start(folder)
+        held.hold(folder, weights)
+
+    def _start(self, folder: Path) -> Held:
+        for device in self._devices:
+            device.take()
+        label = f"engine-{os.getpid()}-{self._gpus or 'cpu'}"
+        server = Server(self._python, self._config, folder, private_socket(self._scratch), self._gpus, label)
+        with self._lock:
+            self._server = server
+        server.wait()
+        held = Held(server.client, folder, self._scratch)
+        held.prove_new()
+        self._held = held
+        return held
+
+    def end(self) -> None:
+        with self._lock:
+            server, self._server, self._held = self._server, None, None
+        if server is not None:
+            server.end()
+        for device in self._devices:
+            device.drop()
+
+
+class Running:
+    """An engine that somebody else started; this campaign has it for itself as long as it runs."""
+
+    def __init__(self, url: str, config: EngineConfig, scratch: Path) -> None:
+        self._url, self._scratch, self._patience = url, scratch, config.answer_seconds
+        self._client: Client | None = None
+        self._held: Held | None = None
+        self._mine = _Lock(f"url-{hashlib.sha256(url.encode()).hexdigest()[:16]}", f"engine {url}")
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            raise EngineGone(f"the engine {self._url} was let go")
+        return self._client
+
+    @property
+    def salt(self) -> str:
+        return f"{os.getpid()} {self._held.salt}" if self._held else ""
+
+    @property
+    def device(self) -> str:
+        return self._held.device if self._held else ""
+
+    def is_plain(self, folder: Path) -> bool:
+        return self._held is not None and self._held.is_plain(folder)
+
+    def hold(self, folder: Path, weights: Path | None, note: Callable[[str], None]) -> None:
+        if self._held is None:
+            self._mine.take()
+            client = self._client = Client(self._url, self._patience)
+            check_version(client.version(), f"engine.urls: the engine at {self._url}")
+            self._held = Held(client, client.checkpoint(), self._scratch)
+        differs = self._held.differs(folder)
+        if differs:
+            raise EngineError(
+                f"engine.urls: the engine at {self._url} runs another model than {folder} (another {', '.join(differs)}); start "
+                "one for this model with `selfdev vllm start`, or leave urls out"
+            )
+        self._held.hold(folder, weights)
+
+    def end(self) -> None:
+        client, self._client, self._held = self._client, None, None
+        if client is not None:
+            client.close()
+        self._mine.drop()
+
+
+class _Lock:
+    """Held by one process of this home at a time; the kernel drops it when that process ends, however it ends."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self._path, self._what = selfdev_home() / "vllm" / "locks" / name, what
+        self._file = -1
+
+    def take(self) -> None:
+        if self._file >= 0:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise EngineError(
+                f"{self._what} is in use by another campaign of this machine; wait for its end, or give this one other engines"
+            ) from None
+        self._file = file
+
+    def drop(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

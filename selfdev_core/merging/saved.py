@@ -1,0 +1,148 @@
+"""A merged model on disk: the seed's folder with the bytes of the merged tensors exchanged, shard by shard."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from selfdev_core.errors import CheckpointError
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.tensors.mapped import Piece
+from selfdev_core.tensors.written import raw, write_at
+
+if TYPE_CHECKING:
+    import torch
+
+# Beside the weights: configs, tokenizers, chat templates, licences. Never code, never pickle; the seed's card is not ours.
+_KEPT = (".json", ".txt", ".model", ".jinja")
+_INDEX = "model.safetensors.index.json"
+_NOT_OURS = ("card.json", _INDEX)
+_COPIED_AT_ONCE = 64 << 20
+
+
+class ModelFolder:
+    """A new Hugging Face folder like the seed's: same shards, dtypes, configs and tokenizer. Merged tensors come one by
+    one, in any order (`put`); what does not come is the seed's own.
+
+    As a context manager it leaves the whole folder, or nothing when the block raises or calls `discard`.
+    Raises (on opening, writing, closing): CheckpointError when the folder exists or cannot be written.
+    """
+
+    def __init__(self, seed: Checkpoint, out: Path, card: str = "") -> None:
+        if out.exists():
+            raise CheckpointError(f"{out}: exists already; name a new folder")
+        self.out = out
+        self._seed = seed
+        self._card = card
+        self._temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
+        self._fds: dict[Path, int] = {}
+        self._merged: set[str] = set()
+        self._kept = True
+        try:
+            self._temporary.mkdir(parents=True)
+            for path in seed.files:
+                self._fds[path] = os.open(self._temporary / path.name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._refuse(error)
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """Write a merged tensor (the seed's shape and dtype) at its place in its shard."""
+        piece = self._seed.pieces[name]
+        try:
+            write_at(self._fds[piece.path], raw(tensor), piece.begin)
+        except OSError as error:
+            self._refuse(error)
+        self._merged.add(name)
+
+    def describe(self, card: str) -> None:
+        """The model card, README.md: what a person reads of the model."""
+        self._card = card
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._kept = False
+        self._close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _finish(self) -> None:
+        try:
+            for path, fd in self._fds.items():
+                with path.open("rb") as source:
+                    _copy_rest(
+                        source.fileno(),
+                        fd,
+                        [p for n, p in self._seed.pieces.items() if n in self._merged and p.path == path],
+                    )
+            self._close()
+            for path in sorted(self._seed.folder.iterdir()):
+                wanted = path.suffix in _KEPT or path.name.upper().startswith(("LICENSE", "NOTICE"))
+                if wanted and path.is_file() and path.name not in _NOT_OURS:
+                    shutil.copyfile(path, self._temporary / path.name)
+            if len(self._seed.files) > 1:
+                (self._temporary / _INDEX).write_text(json.dumps(_index(self._seed), indent=2) + "\n", encoding="utf-8")
+            if self._card:
+                (self._temporary / "README.md").write_text(self._card, encoding="utf-8")
+            self._temporary.rename(self.out)
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: OSError) -> None:
+        self.discard()
+        raise CheckpointError(f"{self.out}: cannot be written: {error}") from error
+
+    def _close(self) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is not None:
+            self.discard()
+        elif self._kept:
+            self._finish()
+
+
+def save_merged(seed: Checkpoint, merged: Mapping[str, torch.Tensor], out: Path) -> None:
+    """Write the seed with some tensors replaced, from memory. Raises: CheckpointError when `out` exists or cannot be written.
+
+    `merged`: parameter name → tensor of the seed's shape; stored in the seed's dtype.
+    """
+    with ModelFolder(seed, out) as folder:
+        for name, tensor in merged.items():
+            folder.put(name, tensor.to(seed.tensor(name).dtype).contiguous())
+
+
+def _copy_rest(source: int, out: int, merged: list[Piece]) -> None:
+    """Copy a shard (header included) except for the places of merged tensors."""
+    size = os.fstat(source).st_size
+    at = 0
+    for piece in sorted(merged, key=lambda piece: piece.begin):
+        _copy(source, out, at, piece.begin)
+        at = piece.begin + piece.bytes
+    _copy(source, out, at, size)
+
+
+def _copy(source: int, out: int, first: int, last: int) -> None:
+    while first < last:
+        data = os.pread(source, min(_COPIED_AT_ONCE, last - first), first)
+        if not data:
+            raise OSError("the seed's file ended early; was it changed meanwhile?")
+        write_at(out, memoryview(data), first)
+        first += len(data)
+
+
+def _index(seed: Checkpoint) -> dict[str, object]:
+    """Which shard holds which tensor, as transformers writes it."""
+    total = sum(piece.bytes for piece in seed.pieces.values())
+    return {
+        "metadata": {"total_size": total},
+        "weight_map": {name: piece.path.name for name, piece in sorted(seed.pieces.items())},
+    }

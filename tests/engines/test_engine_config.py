@@ -1,0 +1,134 @@
+"""The section `engine`: what it refuses, what it leaves in keys, which vLLM it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from selfdev_core.config import content_of
+from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.vllm.environment import LEAST, RANGE, check_environment, clean_environment
+from selfdev_core.errors import ConfigError
+from selfdev_core.evaluation.decoding import Decoding
+from selfdev_core.evaluation.graders.spec import GraderSpec
+from selfdev_core.iteration import CampaignPlan
+from selfdev_core.records import FactoryRef
+from selfdev_core.stages.jobs import GenerateJob
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[[str], Path]:
+    """A program that answers like the Python of an environment with that version of vLLM."""
+
+    def make(version: str) -> Path:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\necho {version}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("version", ["0.31.4", "0.33.0", "0.9.2", "1.0.0", "dev"])
+def test_a_vllm_out_of_range_is_refused(version: str, python: Callable[[str], Path]) -> None:
+    config = EngineConfig(kind="vllm", python=python(version))
+    with pytest.raises(
+        ConfigError, match=r"engine.python: .*python has vLLM .*selfdev works with >=.*selfdev vllm install"
+    ):
+        check_environment(config)
+
+
+@pytest.mark.parametrize("version", [f"{LEAST[0]}.{LEAST[1]}.0", f"{LEAST[0]}.{LEAST[1]}.1.post1+cpu"])
+def test_a_vllm_in_range_is_taken(version: str, python: Callable[[str], Path]) -> None:
+    check_environment(EngineConfig(kind="vllm", python=python(version)))
+
+
+def test_an_environment_without_vllm_or_not_there_is_refused(
+    python: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="has no vLLM"):
+        check_environment(EngineConfig(kind="vllm", python=python("")))
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path / "home"))
+    with pytest.raises(ConfigError, match=r"engine.kind: vllm: there is no Python at .*home.*selfdev vllm install"):
+        check_environment(EngineConfig(kind="vllm"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.7:8000",
+        "http://gpu-node:8000",
+        "https://127.0.0.1:8000",
+        "http://127.0.0.1",
+        "http://me:secret@127.0.0.1:8000",
+        "unix://engine.sock",
+        "127.0.0.1:8000",
+        "http://127.0.0.1:99999",
+    ],
+)
+def test_an_engine_elsewhere_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="is no engine on this machine"):
+        EngineConfig(kind="vllm", urls=(url,))
+
+
+def test_settings_that_would_do_nothing_or_contradict_are_refused() -> None:
+    assert EngineConfig(kind="vllm", urls=("unix:///run/e.sock", "http://127.0.0.1:8000"), gpus=2).urls
+    with pytest.raises(ValidationError, match="gpus: only for kind: vllm"):
+        EngineConfig(gpus=2)
+    with pytest.raises(ValidationError, match="6 GPUs cannot be shared out to engines of 4"):
+        EngineConfig(kind="vllm", gpus=6, tensor_parallel=4)
+    with pytest.raises(ValidationError, match="not both"):
+        EngineConfig(kind="vllm", urls=("unix:///run/e.sock",), python=Path("python"))
+
+
+def test_the_default_engine_leaves_no_trace_in_keys_and_another_does() -> None:
+    grader = GraderSpec(name="number", version="1")
+    decoding = Decoding(template="{question}", max_new_tokens=8, batch_size=2, grader=grader)
+    assert "engine" not in decoding.model_dump()
+    half, whole = (EngineConfig(kind="vllm", dtype=dtype).key for dtype in ("bfloat16", "float32"))
+    digests = {decoding.model_copy(update={"engine": key}).digest for key in ("", half, whole)}
+    assert len(digests) == 3
+    job = GenerateJob(
+        factory=FactoryRef(sha256="f"),
+        prompt="p",
+        start=0,
+        count=1,
+        temperature=1.0,
+        top_p=1.0,
+        max_new_tokens=8,
+        batch_size=1,
+        seed=0,
+    )
+    assert "engine" not in job.model_dump()
+    assert len({job.model_copy(update={"engine": key}).digest for key in ("", half, whole)}) == 3
+
+
+def test_where_an_engine_runs_changes_no_result() -> None:
+    one = {"seed": 0, "engine": EngineConfig(kind="vllm", gpus=4).model_dump(mode="json")}
+    other = {"seed": 0, "engine": EngineConfig(kind="vllm", gpus=0, kv_cache_gb=2.0).model_dump(mode="json")}
+    assert content_of(one) == content_of(other) != content_of({"seed": 0, "engine": {}})
+    assert content_of({"seed": 0}) == content_of({"seed": 0, "engine": EngineConfig().model_dump(mode="json")})
+    assert "engine" in CampaignPlan.model_fields["config"].annotation.model_fields  # type: ignore[union-attr]
+
+
+def test_the_engine_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY", "HF_TOKEN", "PYTHONPATH"):
+        monkeypatch.setenv(name, "secret")
+    told = clean_environment()
+    assert "secret" not in told.values() and told["PATH"] == os.environ["PATH"]
+
+
+def test_the_image_takes_the_vllm_that_is_supported_and_lints() -> None:
+    image = Path(__file__).parents[2] / "deployments" / "images" / "gpu-vllm.Dockerfile"
+    assert f'"vllm{RANGE}"' in image.read_text(encoding="utf-8")
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, "--format", "json", image], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == [], done.stdout

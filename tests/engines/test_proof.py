@@ -1,0 +1,97 @@
+"""The proof of weights: sums that survive fusing, cutting and padding, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from selfdev_core.engines.vllm.inside.selfdev_in_vllm import _read_back, _sum
+from selfdev_core.engines.vllm.proof import faults, total_of
+
+
+@pytest.fixture
+def files() -> dict[str, torch.Tensor]:
+    """A block of a model, as its checkpoint has it."""
+    torch.manual_seed(0)
+    shapes = {
+        "model.embed_tokens.weight": (12, 8),
+        "model.layers.0.self_attn.q_proj.weight": (8, 8),
+        "model.layers.0.self_attn.k_proj.weight": (4, 8),
+        "model.layers.0.self_attn.v_proj.weight": (4, 8),
+        "model.layers.0.mlp.gate_proj.weight": (6, 8),
+        "model.layers.0.mlp.up_proj.weight": (6, 8),
+        "model.layers.0.mlp.down_proj.weight": (8, 6),
+        "model.layers.0.input_layernorm.weight": (8,),
+    }
+    return {name: torch.randn(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+
+
+def _engine(files: dict[str, torch.Tensor], workers: int = 1) -> list[dict[str, int]]:
+    """The parameters as vLLM would hold them: fused, cut over workers, the vocabulary padded."""
+    part = "model.layers.0."
+    q, k, v = (files[f"{part}self_attn.{x}_proj.weight"].chunk(workers) for x in "qkv")
+    gate, up = (files[f"{part}mlp.{x}_proj.weight"].chunk(workers) for x in ("gate", "up"))
+    down = files[f"{part}mlp.down_proj.weight"].chunk(workers, dim=1)
+    padded = torch.cat([files["model.embed_tokens.weight"], torch.zeros(4, 8, dtype=torch.bfloat16)]).chunk(workers)
+    return [
+        {
+            "model.embed_tokens.weight": _sum(padded[w]),
+            f"{part}self_attn.qkv_proj.weight": _sum(torch.cat([q[w], k[w], v[w]])),
+            f"{part}mlp.gate_up_proj.weight": _sum(torch.cat([gate[w], up[w]])),
+            f"{part}mlp.down_proj.weight": _sum(down[w]),
+            f"{part}input_layernorm.weight": _sum(files[f"{part}input_layernorm.weight"]),
+        }
+        for w in range(workers)
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_vllm_makes_of_a_checkpoint_has_its_sums(files: dict[str, torch.Tensor], workers: int) -> None:
+    sums = {name: _sum(tensor) for name, tensor in files.items()}
+    assert faults(total_of(_engine(files, workers)), sums) == []
+    assert faults(total_of(_engine(files, workers)), sums | {"model.layers.0.self_attn.rotary_emb.inv_freq": 5}) == []
+
+
+@pytest.mark.parametrize("tied", [{"lm_head.weight"}, set()])
+def test_a_tied_head_counts_once(files: dict[str, torch.Tensor], tied: set[str]) -> None:
+    sums = {name: _sum(tensor) for name, tensor in files.items()}
+    (engine,) = _engine(files)
+    embedding = sums["model.embed_tokens.weight"]
+    assert faults(engine, sums | dict.fromkeys(tied, embedding)) == []  # the engine has no head of its own
+    assert faults(engine | {"lm_head.weight": embedding}, sums) == []  # it has one, the files do not
+    assert faults(engine | {"lm_head.weight": embedding + 1}, sums) == ["lm_head.weight"]  # a stale one
+
+
+def test_one_bit_in_one_tensor_names_its_block(files: dict[str, torch.Tensor]) -> None:
+    sums = {name: _sum(tensor) for name, tensor in files.items()}
+    name = "model.layers.0.mlp.up_proj.weight"
+    changed = files[name].clone()
+    changed.view(torch.int16)[3, 3] ^= 1
+    assert faults(_engine(files | {name: changed})[0], sums) == ["block 0 mlp"]
+    assert faults(_engine(files | {name: changed})[0], sums, ("mlp",)) == []
+
+
+def test_swapped_values_cancel_nothing(files: dict[str, torch.Tensor]) -> None:
+    """Sums of bits alone would not see that a went up by what b went down."""
+    one = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float32)
+    bits = one.view(torch.int32).clone()
+    bits[0] += 1
+    bits[1] -= 1
+    assert _sum(bits.view(torch.float32)) != _sum(one) == _sum(one.flip(0))
+    assert _sum(torch.tensor([0.0, -0.0])) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_weight_is_read_back_exactly_through_its_layer(dtype: torch.dtype) -> None:
+    weight = torch.randn(24, 300, dtype=dtype)
+
+    class Method:
+        def apply(self, layer: Any, x: torch.Tensor, bias: None) -> torch.Tensor:
+            return torch.nn.functional.linear(x, weight)
+
+    class Layer:
+        input_size_per_partition, quant_method = 300, Method()
+
+    assert _read_back(Layer(), dtype) == _sum(weight)

@@ -1,0 +1,238 @@
+"""Merges stream: tensors are read where they lie, made for a program when it comes to them, and written as they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from selfdev_core.errors import CheckpointError, StoreError
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.merge import merge, merge_into, merged_specs, write_bundles
+from selfdev_core.merging.saved import ModelFolder
+from selfdev_core.sandbox import vectors as sandbox_vectors
+from selfdev_core.sandbox.bundle import read_bundle
+from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.tensors.finite import finite
+from selfdev_core.tensors.mapped import BLOCK, MappedFile, read_header
+from selfdev_core.tensors.written import Behind, Spec, TensorFile
+
+HALF = "def merge_models(m, device):\n    return 0.5 * sum(m.values())\n"
+_FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+
+@pytest.fixture
+def mixed(save_pico: Callable[..., Path], tmp_path: Path) -> dict[str, Path]:
+    """A bf16 seed in one file, experts in fp16, fp32 (in shards) and fp64."""
+    seed = save_pico(tmp_path / "models" / "seed", 1)
+    found = {"seed": seed, "half": save_pico(tmp_path / "models" / "half", 2, near=seed, dtype="float16")}
+    found["single"] = save_pico(tmp_path / "models" / "single", 3, near=seed, dtype="float32", shard_size="20KB")
+    found["double"] = save_pico(tmp_path / "models" / "double", 4, near=seed, dtype="float64")
+    return found
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_task_vectors_of_mixed_formats_are_expert_minus_seed_to_the_last_bit(
+    mixed: dict[str, Path], tmp_path: Path, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not small:
+        monkeypatch.setattr(sandbox_vectors, "SMALL", 0)
+    seed, *experts = (Checkpoint(folder) for folder in mixed.values())
+    names = list(mixed)[1:]
+    described = write_bundles(seed, dict(zip(names, experts, strict=True)), "all", tmp_path)["full"]
+    bundle, vectors = read_bundle(described.path)
+    assert (bundle.experts, bundle.shapes, bundle.blocks) == (tuple(names), seed.shapes, 2)
+    assert {expert.dtypes["model.norm.weight"] for expert in experts} == {"F16", "F32", "F64"}
+    for name, made in vectors.items():
+        for label, expert in zip(names, experts, strict=True):
+            assert torch.equal(made[label], expert.tensor(name).float() - seed.tensor(name).float()), (name, label)
+        assert vectors.unchanged(name, made)
+        made["single"].view(-1)[-1] += 1
+        assert not vectors.unchanged(name, made)
+
+
+def test_a_tensor_larger_than_a_block_is_made_whole(tmp_path: Path) -> None:
+    from selfdev_core.sandbox.bundle import describe_bundle
+    from selfdev_core.sandbox.vectors import Sources
+
+    base, other = torch.randn(BLOCK // 7, 23), torch.randn(BLOCK // 7, 23)
+    assert base.numel() > 3 * BLOCK
+    save_file({"w": base.half()}, tmp_path / "a.safetensors")
+    save_file({"w": other.bfloat16()}, tmp_path / "b.safetensors")
+    a, b = (read_header(tmp_path / f"{name}.safetensors").pieces["w"] for name in "ab")
+    _, vectors = read_bundle(describe_bundle(tmp_path / "f.json", {"w": Sources(a, {"x": b})}, ("x",), 1).path)
+    vectors.expect("w")
+    assert torch.equal(vectors["w"]["x"], other.bfloat16().float() - base.half().float())
+    vectors.forget("w")
+    assert torch.equal(vectors["w"]["x"], other.bfloat16().float() - base.half().float())
+
+
+def test_a_mixed_set_merges_and_is_saved_in_the_seeds_format_with_everything_a_folder_has(
+    mixed: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    opened = {name: Checkpoint(folder) for name, folder in mixed.items()}
+    seed = opened.pop("seed")
+    (seed.folder / "LICENSE").write_text("as the seed's")
+    (seed.folder / "README.md").write_text("the seed's own card")
+    (seed.folder / "modeling.py").write_text("raise SystemExit")
+    with Sandbox(write_bundles(seed, opened, "all", tmp_path), 60.0, 2.0) as sandbox:
+        _, kept = merge("a-1", HALF, seed, sandbox)
+        with ModelFolder(seed, tmp_path / "out") as folder:
+            record = merge_into(folder, "a-1", HALF, seed, sandbox)
+            folder.describe("# card\n")
+    out = Checkpoint(tmp_path / "out")
+    assert record.verdict.accepted and out.dtypes == seed.dtypes and set(kept) == set(seed.shapes)
+    for name, tensor in kept.items():
+        expected = seed.tensor(name).float() + 0.5 * sum(
+            model.tensor(name).float() - seed.tensor(name).float() for model in opened.values()
+        )
+        assert torch.equal(tensor, expected.bfloat16()) and torch.equal(out.tensor(name), tensor)
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"config.json", "generation_config.json", "tokenizer.json", "LICENSE", "README.md"} <= files
+    assert "modeling.py" not in files and (tmp_path / "out" / "README.md").read_text() == "# card\n"
+    state = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert torch.equal(state["lm_head.weight"], state["model.embed_tokens.weight"])  # tied
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("x")["input_ids"]
+    assert GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == 1
+
+
+def test_a_sharded_folder_has_its_shards_and_an_index_and_what_is_not_merged_is_copied(
+    save_pico: Callable[..., Path], tmp_path: Path
+) -> None:
+    seed = Checkpoint(save_pico(tmp_path / "seed", 1, dtype="float32", shard_size="20KB", tie_word_embeddings=False))
+    name = next(name for name in seed.shapes if ".mlp." in name)
+    with ModelFolder(seed, tmp_path / "out") as folder:
+        folder.put(name, torch.zeros(seed.shapes[name]))
+    out = Checkpoint(tmp_path / "out")
+    assert len(out.files) > 2 and [path.name for path in out.files] == [path.name for path in seed.files]
+    assert not out.tensor(name).any()
+    assert all(torch.equal(out.tensor(one), seed.tensor(one)) for one in seed.shapes if one != name)
+    index, given = (json.loads((f / "model.safetensors.index.json").read_text()) for f in (out.folder, seed.folder))
+    assert index["weight_map"] == given["weight_map"]
+    with safe_open(out.files[0], framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_a_program_that_fails_half_way_leaves_no_folder(pico: Any, tmp_path: Path) -> None:
+    seed = Checkpoint(pico.seed)
+    experts = {name: Checkpoint(folder) for name, folder in pico.experts.items()}
+    source = HALF.replace("device):", "device, layer):\n    assert layer.index == 0")
+    with Sandbox(write_bundles(seed, experts, "mlp", tmp_path), 60.0, 2.0) as sandbox:
+        with ModelFolder(seed, tmp_path / "out") as folder:
+            record = merge_into(folder, "a-1", source, seed, sandbox)
+            assert record.verdict.reason == "exception" and "layers.1" in record.verdict.detail
+            folder.discard()
+        with pytest.raises(CheckpointError, match="exists already"):
+            ModelFolder(seed, pico.seed)
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+def test_what_the_target_cannot_take_ends_the_program_and_is_told(pico: Any, tmp_path: Path) -> None:
+    class Full:
+        def put(self, name: str, tensor: torch.Tensor) -> None:
+            raise StoreError("no room")
+
+    seed = Checkpoint(pico.seed)
+    experts = {name: Checkpoint(folder) for name, folder in pico.experts.items()}
+    with Sandbox(write_bundles(seed, experts, "mlp", tmp_path), 60.0, 2.0) as sandbox:
+        with pytest.raises(StoreError, match="no room"):
+            merge_into(Full(), "a-1", HALF, seed, sandbox)
+        assert merge("a-1", HALF, seed, sandbox)[0].verdict.accepted  # the worker lives
+
+
+def test_a_slow_target_is_no_fault_of_the_program(pico: Any, tmp_path: Path) -> None:
+    import time
+
+    class Slow:
+        def put(self, name: str, tensor: torch.Tensor) -> None:
+            time.sleep(0.5)
+
+    seed = Checkpoint(pico.seed)
+    experts = {name: Checkpoint(folder) for name, folder in pico.experts.items()}
+    with Sandbox(write_bundles(seed, experts, "mlp", tmp_path), 60.0, 2.0) as sandbox:
+        assert merge("a-1", HALF, seed, sandbox)[0].verdict.accepted
+        sandbox.seconds = 1.5
+        began = time.monotonic()
+        assert merge_into(Slow(), "a-1", HALF, seed, sandbox).verdict.accepted
+        assert time.monotonic() - began > sandbox.seconds
+
+
+def test_the_scratch_file_of_a_merge_is_what_safetensors_reads(pico: Any, tmp_path: Path) -> None:
+    seed = Checkpoint(pico.seed)
+    experts = {name: Checkpoint(folder) for name, folder in pico.experts.items()}
+    with Sandbox(write_bundles(seed, experts, "mlp", tmp_path), 60.0, 2.0) as sandbox:
+        _, kept = merge("a-1", HALF, seed, sandbox)
+        with TensorFile(tmp_path / "merged.safetensors", merged_specs(seed, "mlp")) as file:
+            merge_into(file, "a-1", HALF, seed, sandbox)
+    read = load_file(tmp_path / "merged.safetensors")
+    assert set(read) == set(kept) and all(torch.equal(read[name], tensor) for name, tensor in kept.items())
+
+
+def test_a_written_file_holds_any_mix_in_any_order_and_nothing_is_left_of_one_that_failed(tmp_path: Path) -> None:
+    tensors = {
+        "b": torch.arange(5, dtype=torch.int8), "a": torch.randn(3, 2).bfloat16(), "d": torch.tensor(2.5),
+        "c": torch.randn(4, dtype=torch.float64), "empty": torch.empty(0, 3),
+    }  # fmt: skip
+    names = {torch.int8: "I8", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+    specs = {name: Spec(names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    with TensorFile(tmp_path / "f.safetensors", specs, {"format": "pt"}) as file:
+        for name in ("d", "a", "empty", "c", "b"):
+            file.put(name, tensors[name])
+    read = load_file(tmp_path / "f.safetensors")
+    pieces = read_header(tmp_path / "f.safetensors").pieces
+    mapped = MappedFile(tmp_path / "f.safetensors")
+    for name, tensor in tensors.items():
+        assert torch.equal(read[name], tensor) and torch.equal(mapped.tensor(pieces[name]), tensor)
+    with pytest.raises(RuntimeError), TensorFile(tmp_path / "g.safetensors", specs):
+        raise RuntimeError
+    assert not (tmp_path / "g.safetensors").exists()
+
+
+def test_a_header_that_lies_is_refused(pico: Any, tmp_path: Path) -> None:
+    path = Path(shutil.copy(pico.seed / "model.safetensors", tmp_path))
+    piece = next(iter(read_header(path).pieces.values()))
+    for change in ({"begin": path.stat().st_size}, {"begin": -8}, {"shape": (10**9,)}, {"dtype": "F4"}):
+        with pytest.raises(ValueError, match=r"holds a tensor of dtype|does not describe"):
+            MappedFile(path).tensor(piece._replace(**change))
+    path.write_bytes((10**12).to_bytes(8, "little"))
+    with pytest.raises(ValueError, match="longer than the file"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("dtype", _FLOATS)
+def test_what_is_not_finite_is_found_wherever_it_stands(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, largest, -largest], dtype=dtype).repeat(20000)
+    assert finite(values) and finite(values[:0]) and finite(values[:1].reshape(()))
+    for bad in (float("inf"), -float("inf"), float("nan"), -float("nan")):
+        for place in (0, 70001, len(values) - 1):
+            changed = values.clone()
+            changed[place] = bad
+            assert not finite(changed)
+
+
+def test_what_is_done_behind_is_done_in_order_and_tells_its_fault() -> None:
+    done: list[int] = []
+    behind = Behind()
+    for number in range(20):
+        behind.do(lambda n=number: done.append(n))  # type: ignore[misc]
+    behind.finish()
+    assert done == list(range(20))
+
+    def fail() -> None:
+        raise OSError("full")
+
+    behind = Behind()
+    behind.do(fail)
+    with pytest.raises(OSError, match="full"):
+        behind.finish()
+    behind.stop()

@@ -1,0 +1,185 @@
+"""A plan: bounds that hold, sums that add up, models asked of a Hub, rates that say where they come from."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError
+from selfdev_core.planning.amounts import arms_of, first_temperatures
+from selfdev_core.planning.lines import Line
+from selfdev_core.planning.lookup import count_tokens, look_up
+from selfdev_core.planning.models import Remote, ask_hub, facts_of_hub
+from selfdev_core.planning.plan import plan
+from selfdev_core.planning.rates import assumed
+from selfdev_core.planning.shapes import shape_of
+from tests.planning.test_shapes import MISTRAL
+
+
+def campaign(**change: Any) -> CampaignConfig:
+    base: dict[str, Any] = {
+        "name": "mine",
+        "models": {"family": "arithmetic"},
+        "questions": {"family": "arithmetic", "search": 10, "validation": 20, "test": 30},
+        "factory": {"iterations": 3, "samples": 100},
+        "controls": {"human": ["task_arithmetic"], "task_arithmetic": [0.4, 0.6]},
+    }
+    return CampaignConfig.model_validate(base | change)
+
+
+def planned(config: CampaignConfig, **rates: Any) -> dict[tuple[str, str], Line]:
+    return {(line.group, line.what): line for line in plan(config, look_up(config, nobody), assumed(**rates))}
+
+
+def nobody(repository: str, revision: str | None) -> Remote | None:
+    return None
+
+
+def test_programs_are_counted_arm_by_arm_and_iteration_one_once() -> None:
+    config = campaign()
+    drawn = planned(config)["work", "programs drawn"]
+    assert drawn.expected == 100 * 5 + 2 * 64  # trained 3, untrained 2 of its own; two guards
+    alone = campaign(controls={"untrained": False, "human": []})
+    assert planned(alone)["work", "programs drawn"].expected == 100 * 3 + 2 * 64
+    other = {"high": {"first": 1.3}, "decayed": {"schedule": "decay"}}
+    both = campaign(ablation={"temperature": other})
+    assert arms_of(both) == 4 and first_temperatures(both) == 2  # `decayed` begins as the campaign does
+    assert planned(both)["work", "programs drawn"].expected == 100 * (2 + 2 * 4) + 6 * 64
+
+
+def test_expected_never_exceeds_the_bound_and_the_bound_grows_with_the_campaign() -> None:
+    small, big = (
+        planned(campaign(), tokens_per_second=100),
+        planned(campaign(factory={"samples": 400}), tokens_per_second=100),
+    )
+    for key, line in small.items():
+        assert line.expected is not None and line.at_most is not None and line.expected <= line.at_most, key
+        assert line.how
+    for what in ("programs drawn", "questions answered", "tokens sampled in answers"):
+        grown = big["work", what].at_most
+        assert grown is not None and grown > (small["work", what].at_most or 0)
+
+
+def test_stated_rates_give_hours_and_money_and_without_any_none_are_claimed() -> None:
+    priced = campaign(budget={"price_per_device_hour": 2.5, "currency": "EUR"})
+    found = planned(priced, tokens_per_second=50.0, evaluated=0.1)
+    hours = found["time", "all"].expected
+    parts = [line for (group, what), line in found.items() if group == "time" and what not in ("all", "wall time")]
+    busy, beside = (sum(p.expected or 0.0 for p in parts if p.unit == unit) for unit in ("device hours", "CPU hours"))
+    assert hours == pytest.approx(busy) and beside > 0
+    assert found["cost", "all"].expected == pytest.approx(2.5 * (hours or 0.0)) and found["cost", "all"].unit == "EUR"
+    assert found["time", "wall time"].expected == pytest.approx((busy + beside) / 2)
+    answers = found["work", "tokens sampled in answers"].expected or 0.0
+    assert found["time", "answering questions"].expected == pytest.approx(answers / 50.0 / 3600)
+    assert "as stated" in found["work", "programs evaluated"].how
+    unknown = planned(priced)
+    assert unknown["time", "all"].expected is None and ("cost", "all") not in unknown
+
+
+def test_a_transfer_adds_its_own_questions() -> None:
+    target = {
+        "models": {"family": "transfer"},
+        "questions": {"family": "transfer", "search": 7, "validation": 11, "test": 13},
+    }
+    without, moved = planned(campaign()), planned(campaign(transfer={"other": target}))
+    more = (moved["work", "questions answered"].at_most or 0) - (without["work", "questions answered"].at_most or 0)
+    assert more == (2 + 3) * 7 + (16 + 1 + 3) * 11 + 5 * 13  # two grid points of one method, a seed and two experts
+    assert ("downloads", "transfer/alpha") in moved
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A Hub on loopback with one model, `lab/small`; the list fills with what is asked of it."""
+    asked: list[str] = []
+    commit = "0" * 39 + "1"
+    config = json.dumps(MISTRAL).encode()
+    info = {
+        "id": "lab/small", "modelId": "lab/small", "sha": commit, "tags": [], "private": False, "downloads": 0, "likes": 0,
+        "siblings": [{"rfilename": "model.safetensors", "size": 5_000_000}, {"rfilename": "config.json", "size": len(config)},
+                     {"rfilename": "pytorch_model.bin", "size": 9_000_000}],
+    }  # fmt: skip
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if self.path.startswith("/api/models/lab/small"):
+                self._reply(json.dumps(info).encode())
+            elif self.path.endswith("/config.json"):
+                self._reply(config)
+            else:
+                self._reply(b"{}", 404)
+
+        do_HEAD = do_GET
+
+        def _reply(self, body: bytes, status: int = 200) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), "ETag": '"1"', "X-Repo-Commit": commit}.items():
+                self.send_header(name, value)
+            if status == 404:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_path: Path) -> None:
+    """In a process of its own, since the library reads its endpoint when it is imported."""
+    import os
+    import subprocess
+    import sys
+
+    script = (
+        "from selfdev_core.planning.models import ask_hub, facts_of_hub\n"
+        "found = facts_of_hub('seed', 'lab/small', None, ask_hub)\n"
+        "print(found.size, found.download, found.parameters, found.how)\n"
+        "from selfdev_core.errors import ConfigError\n"
+        "try: facts_of_hub('x', 'lab/nothing-7b', None, ask_hub)\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path),
+        "HF_ENDPOINT": os.environ["HF_ENDPOINT"],
+    }
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    size = 5_000_000 + len(json.dumps(MISTRAL))  # not the pickled weights
+    assert done.stdout.splitlines()[0] == f"{size} {size} 7241732096 file sizes from the Hub"
+    assert "the Hub has no such model" in done.stdout.splitlines()[1]
+    assert not any(path.endswith(".safetensors") for path in hub)
+
+
+def test_without_a_hub_the_name_or_a_given_shape_tells_the_size() -> None:
+    assert ask_hub("lab/small", None) is None  # HF_HUB_OFFLINE is set for tests
+    guessed = facts_of_hub("seed", "openchat/OpenChat-7B-x", None, nobody)
+    assert guessed.size == 14e9 and guessed.shape is None and "7B" in guessed.how
+    assert facts_of_hub("x", "Qwen/Qwen2.5-0.5B-Instruct", None, nobody).parameters == 0.5e9
+    with pytest.raises(ConfigError, match="--shape"):
+        facts_of_hub("x", "openchat/openchat-3.5-1210", None, nobody)
+    given = facts_of_hub("x", "openchat/openchat-3.5-1210", None, nobody, shape_of(MISTRAL, "c"))
+    assert given.size == 2 * 7_241_732_096 and "given shape" in given.how
+
+
+def test_prompts_are_counted_with_the_models_own_tokenizer(tmp_path: Path) -> None:
+    from selfdev_core.miniature.families import family_folder
+
+    text = "def merge_models(model_dict, device):"
+    assert count_tokens(text, family_folder("arithmetic") / "seed") < len(text) / 2
+    assert count_tokens("x" * 35, tmp_path) == 10
