@@ -6,6 +6,7 @@ python -m benchmarks.durability_kills folder 44 0     store kind, kills, seed of
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -89,6 +90,7 @@ def s3_service() -> Iterator[tuple[str, FaultyProxy]]:
     """The address of an S3 service on loopback, and a proxy before it."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
