@@ -1,9 +1,10 @@
 """What the sandbox holds and what it costs, for each level that this machine gives.
 
-    make bench-sandbox                          every level in full; about 25 minutes on two cores
+    make bench-sandbox                          every level in full; about 40 minutes on two cores
     SHARE=0.02 LEVELS=strict make bench-sandbox a fiftieth of the runs, one level
+    PARTS=hostile,soak make bench-sandbox       only these parts
 
-Levels left out keep what the results file says of them, with the conditions under which it was measured.
+Levels and parts left out keep what the results file says of them, with the conditions under which it was measured.
 Each level: the hostile programs of `tests/security`, the cost of a program on a warm worker beside a fresh interpreter,
 private memory of concurrent programs, deadlines, a long mixed run, harmless programs. `benchmarks/sandbox_cost.py` and
 `benchmarks/sandbox_soak.py` do the measuring.
@@ -15,7 +16,10 @@ import itertools
 import json
 import os
 import random
+import statistics
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.measure import conditions, write_results
 from benchmarks.sandbox_cost import memory_per_child, overhead
-from benchmarks.sandbox_soak import soak
+from benchmarks.sandbox_soak import Soak, soak
 from selfdev_core.config import ControlsConfig
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.miniature.programs import sample_program
@@ -41,12 +45,17 @@ from tests.security.world import World
 
 DEADLINES, DEADLINE = 200, 0.25
 HARMLESS_PROGRAMS, SOAK_PROGRAMS, TIMED_PROGRAMS = 5000, 10_000, 300
+SOAKS = 5
+PARTS = ("hostile", "cost", "deadlines", "soak", "harmless")
 RESULTS = Path(__file__).parent / "results" / "sandbox.json"
 
 
 def main() -> None:
     share = float(os.environ.get("SHARE", "1"))
     wanted = os.environ.get("LEVELS", ",".join(LEVELS)).split(",")
+    parts = os.environ.get("PARTS", ",".join(PARTS)).split(",")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise SystemExit(f"PARTS: no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
     levels = [level for level in LEVELS if level in wanted]
     console = Console()
     before = conditions() | {"user": "root" if os.geteuid() == 0 else "ordinary"}
@@ -57,9 +66,10 @@ def main() -> None:
         world = World()
         try:
             for level in levels:
-                at = conditions() | {"share": share}
-                figures[level], samples = _level(level, world, share, console)
-                raw[level] = {"conditions": at} | samples
+                for part, (found, samples) in _level(level, world, share, parts, console):
+                    at = conditions() | {"share": share}
+                    figures[level] = figures.get(level, {}) | found
+                    raw[level] = raw.get(level, {}) | {part: {"conditions": at, "samples": samples}}
         finally:
             world.close()
     figures = {level: figures[level] for level in LEVELS if level in figures}
@@ -67,48 +77,77 @@ def main() -> None:
     console.print(f"wrote {write_results('sandbox', figures, before, raw)}", highlight=False)
 
 
-def _level(level: Level, world: World, share: float, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
+def _level(
+    level: Level, world: World, share: float, parts: list[str], console: Console
+) -> Iterator[tuple[str, tuple[dict[str, Any], Any]]]:
+    """Part by part: its figures, and the samples that they come from."""
     sandbox, setting = setting_for(level, world)
 
     def count(full: int, least: int) -> int:
         return max(least, round(full * share))
 
-    try:
-        console.print(f"{level}: hostile programs", highlight=False)
-        findings, quick = _hostile(level, setting)
-        escapes = {name: found for name, found in findings.items() if any(one[0] != "verdict" for one in found)}
-        console.print(f"{level}: cost", highlight=False)
-        cost = overhead(level, count(TIMED_PROGRAMS, 20), count(10, 3))
-        memory = memory_per_child(level)
-        console.print(f"{level}: deadlines", highlight=False)
-        late = _deadline_misses(setting, count(DEADLINES, len(STALLERS)))
-        console.print(f"{level}: long mixed run", highlight=False)
-        fresh, beside = setting_for(level, world)
-        with fresh:
-            long_run = soak(quick, setting, beside, count(SOAK_PROGRAMS, 200))
-        console.print(f"{level}: harmless programs", highlight=False)
-        refused = _harmless_rejected(sandbox, world, count(HARMLESS_PROGRAMS, 50))
-    finally:
-        sandbox.close()
-    figures = {
+    def told(part: str) -> bool:
+        if part in parts:
+            console.print(f"{level}: {part}", highlight=False)
+        return part in parts
+
+    with closing(sandbox):
+        if told("hostile") or "soak" in parts:
+            findings, quick = _hostile(level, setting)
+            yield "hostile", (_hostile_figures(level, findings), findings)
+        if told("cost"):
+            cost = overhead(level, count(TIMED_PROGRAMS, 20), count(10, 3))
+            memory = memory_per_child(level)
+            costs = {
+                "overhead_ms_median": round(cost.overhead_ms, 2),
+                "ratio_to_fresh_interpreter": round(cost.ratio, 1),
+                "memory_mb_per_child": None if memory is None else round(memory, 2),
+            }
+            yield "cost", (costs, cost._asdict())
+        if told("deadlines"):
+            late = _deadline_misses(setting, count(DEADLINES, len(STALLERS)))
+            yield "deadlines", ({"deadline_misses": len(late)}, late)
+        if told("soak"):
+            runs = [_soak(level, world, quick, count(SOAK_PROGRAMS, 200)) for _ in range(count(SOAKS, 1))]
+            yield "soak", (_soak_figures(runs), [run._asdict() for run in runs])
+        if told("harmless"):
+            refused = _harmless_rejected(sandbox, world, count(HARMLESS_PROGRAMS, 50))
+            yield "harmless", ({"harmless_rejected": len(refused)}, refused)
+
+
+def _hostile_figures(level: Level, findings: dict[str, list[tuple[str, str]]]) -> dict[str, int]:
+    escapes = [name for name, found in findings.items() if any(one[0] != "verdict" for one in found)]
+    return {
         "escapes": len(escapes),
         "wrong_verdicts": len(findings) - len(escapes),
         "hostile_programs": len(claimed(level)),
-        "overhead_ms_median": round(cost.overhead_ms, 2),
-        "ratio_to_fresh_interpreter": round(cost.ratio, 1),
-        "memory_mb_per_child": None if memory is None else round(memory, 2),
-        "deadline_misses": len(late),
-        "soak_programs": long_run.programs,
-        "soak_throughput_ratio": round(long_run.ratio, 3),
-        "soak_leaks": len(long_run.leaks),
-        "harmless_rejected": len(refused),
     }
-    return figures, {
-        "findings": findings,
-        "cost": cost._asdict(),
-        "late": late,
-        "soak": long_run._asdict(),
-        "refused": refused,
+
+
+def _soak(level: Level, world: World, quick: list[str], programs: int) -> Soak:
+    """On a worker of its own, so that its first programs are a worker's first."""
+
+    @contextmanager
+    def new() -> Iterator[Setting]:
+        sandbox, setting = setting_for(level, world)
+        with closing(sandbox):
+            yield setting
+
+    with new() as setting:
+        return soak(quick, setting, new, programs)
+
+
+def _soak_figures(runs: list[Soak]) -> dict[str, Any]:
+    """`soak_throughput_ratio`: last thousand over first thousand, the median of the runs. `soak_ratio_beside_new`: the same
+    after dividing by what new workers gave at those two moments."""
+    beside = [run.ratio * run.beside_new[0] / run.beside_new[1] for run in runs]
+    return {
+        "soak_programs": runs[0].programs,
+        "soaks": len(runs),
+        "soak_throughput_ratio": round(statistics.median(run.ratio for run in runs), 3),
+        "soak_throughput_ratios": [round(run.ratio, 3) for run in runs],
+        "soak_ratio_beside_new": round(statistics.median(beside), 3),
+        "soak_leaks": sum(len(run.leaks) for run in runs),
     }
 
 
@@ -150,7 +189,7 @@ def _harmless_rejected(sandbox: Sandbox, world: World, programs: int) -> list[st
 def _table(figures: dict[str, Any], console: Console) -> None:
     table = Table("figure", *figures)
     for name in next(iter(figures.values())):
-        table.add_row(name, *(str(of[name]) for of in figures.values()))
+        table.add_row(name, *(str(of.get(name, "")) for of in figures.values()))
     console.print(table)
     console.print(
         f"{len(HOSTILE)} hostile programs in the suite; each level runs those whose harm it claims to prevent"
