@@ -190,10 +190,14 @@ class Scorecard(Record):
         return self.outcomes.count("unparsable") / len(self.outcomes)
 
     @property
+    def otherwise(self) -> str:
+        """The score by any reading that gives another than the score: `strict 41.0%`; empty when there is none."""
+        return ", ".join(f"{way} {one.score:.1%}" for way, one in self.tallies.items() if one.score != self.score)
+
+    @property
     def told(self) -> str:
         """The score as a percentage, and the score by any reading that gives another: `52.0% (strict 41.0%)`."""
-        others = [f"{way} {one.score:.1%}" for way, one in self.tallies.items() if one.score != self.score]
-        return f"{self.score:.1%}" + (f" ({', '.join(others)})" if others else "")
+        return f"{self.score:.1%}" + (f" ({self.otherwise})" if self.otherwise else "")
 
 
 class EvaluateManifest(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -76,3 +77,12 @@ class DpoConfig(Section):
                 f"batch_size must be a multiple of processes × micro_batch, got {self.batch_size} and {at_once}"
             )
         return self
+
+    @property
+    def per_process(self) -> int:
+        """Pairs that a process holds at once."""
+        return self.micro_batch or self.batch_size // self.processes
+
+    def steps_over(self, pairs: int) -> int:
+        """Optimiser steps of one update on so many pairs."""
+        return self.steps if self.epochs is None else math.ceil(math.ceil(pairs / self.batch_size) * self.epochs)

@@ -70,7 +70,7 @@ def amounts(
     limit = factory.max_new_tokens
     program_tokens = drawn.times(limit * rates.program_tokens.value, limit)
     pair = Amount(2 * (prompt_tokens + limit * rates.program_tokens.value), 2 * (prompt_tokens + limit))
-    shown = updates * config.dpo.steps * config.dpo.batch_size
+    shown = updates * config.dpo.steps_over(config.preference.pairs) * config.dpo.batch_size
     return Amounts(drawn, evaluated, merged, questions, program_tokens, answer_tokens, updates, pair.times(shown))
 
 

@@ -122,12 +122,13 @@ def _gpu(config: CampaignConfig, facts: Facts) -> list[Line]:
             how += f"; vLLM takes {engine.gpu_memory_utilization:.0%} of the GPU and puts as many texts in it as fit"
         lines.append(Line("gpu memory", what, need.total / GB, need.total / GB, "GB", how))
     rank = dpo.lora_rank if dpo.method == "lora" else None
-    needed = training(seed.shape, rank, dpo.batch_size, text)
+    longest = min(text, dpo.max_length or text)
+    needed = training(seed.shape, rank, dpo.per_process, longest)
     trained = f"LoRA-{rank}" if rank else "all weights"
     lines.append(
         Line("gpu memory", "DPO", needed.total / GB, needed.total / GB, "GB",
              f"{size_of(needed.weights)} of frozen weights, {size_of(needed.trained)} for {trained} and Adam, "
-             f"{size_of(needed.activations)} of activations ({dpo.batch_size} pairs × {text:,} tokens)")
+             f"{size_of(needed.activations)} of activations ({dpo.per_process} pairs × {longest:,} tokens)")
     )  # fmt: skip
     return lines
 
@@ -139,6 +140,7 @@ def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
         return Line("work", what, amount.expected, amount.at_most, unit, how)
 
     share, words, answers = rates.evaluated, rates.program_tokens, rates.answer_tokens
+    steps = config.dpo.steps_over(config.preference.pairs)
     return [
         line("programs drawn", found.drawn,
              f"{factory.samples} × {factory.iterations} iterations × {arms} arms, iteration 1 shared; {found.updates} guards of "
@@ -152,7 +154,7 @@ def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
         line("tokens sampled in answers", found.answer_tokens,
              f"{answers.value:.0%} of the limit of {facts.home.answer_limit}, {answers.source}"),
         line("tokens trained on", found.training_tokens,
-             f"{found.updates} updates × {config.dpo.steps} steps × {config.dpo.batch_size} pairs, both sides, with the prompt"),
+             f"{found.updates} updates × {steps} steps × {config.dpo.batch_size} pairs, both sides, with the prompt"),
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ KINDS = {
 
 
 class Cell(NamedTuple):
-    """A score on one split. `rank` counts from 1; equal scores share a rank."""
+    """A score on one split. `rank` counts from 1; equal scores share a rank. `otherwise`: the same answers read another way."""
 
     score: Interval
     rank: int
@@ -28,6 +28,7 @@ class Cell(NamedTuple):
     questions: int
     wrong: float
     unparsable: float
+    otherwise: str
 
 
 class Row(NamedTuple):
@@ -91,6 +92,7 @@ def cells_of(contender: Contender, everyone: Iterable[Contender]) -> dict[str, C
             questions=total,
             wrong=card.outcomes.count("wrong") / total,
             unparsable=card.unparsable,
+            otherwise=card.otherwise,
         )
     return cells
 

@@ -83,6 +83,17 @@ def test_stated_rates_give_hours_and_money_and_without_any_none_are_claimed() ->
     assert unknown["time", "all"].expected is None and ("cost", "all") not in unknown
 
 
+def test_training_is_planned_with_its_epochs_and_small_batches() -> None:
+    dpo = {"method": "lora", "batch_size": 8, "steps": 10}
+    pairs = {"pairs": 100}
+    whole = planned(campaign(dpo=dpo, preference=pairs))
+    small = planned(campaign(dpo=dpo | {"micro_batch": 2, "epochs": 2}, preference=pairs))
+    tokens, more = (found["work", "tokens trained on"].expected or 0.0 for found in (whole, small))
+    assert more == pytest.approx(tokens * (2 * 13) / 10)  # 13 steps of 8 pairs go once over 100
+    memory, less = (found["gpu memory", "DPO"].expected or 0.0 for found in (whole, small))
+    assert 0 < less < memory
+
+
 def test_a_transfer_adds_its_own_questions() -> None:
     target = {
         "models": {"family": "transfer"},

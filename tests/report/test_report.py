@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from synthetic import SOURCE, iteration, unfinished
 
-from selfdev_core.records import Candidate, Scorecard
+from selfdev_core.records import Candidate, Scorecard, Tally
 from selfdev_core.report import plot_png, render_report
 from selfdev_core.report.progress import course, reasons, top_decile, valid_scores
 from selfdev_core.report.standing import comparisons, rows
@@ -231,6 +231,21 @@ def test_unparsable_answers_stand_apart_from_wrong(finished: CampaignResult) -> 
     winner = finished.leaderboard[0].model_copy(update={"test": card})
     cell = rows(finished.model_copy(update={"leaderboard": (winner,)}))[0].cells["test"]
     assert (cell.score.value, cell.wrong, cell.unparsable) == (0.5, 0.25, 0.25)
+
+
+def test_both_readings_of_the_answers_are_shown(finished: CampaignResult) -> None:
+    card = Scorecard(
+        subject="x", split="test", questions_sha256="0" * 64,
+        outcomes=("right", "right", "wrong", "unparsable"), tokens=0, seconds=0.0,
+        tallies={
+            "strict": Tally(right=1, wrong=0, unparsable=3),
+            "flexible": Tally(right=2, wrong=1, unparsable=1),
+        },
+    )  # fmt: skip
+    winner = finished.leaderboard[0].model_copy(update={"test": card})
+    page = render_report(finished.model_copy(update={"leaderboard": (winner,)}))
+    assert "strict 25.0%" in page and "flexible 50.0%" not in page
+    assert "strict" not in render_report(finished)
 
 
 def test_the_best_so_far_never_falls_and_counts_each_function_once(finished: CampaignResult) -> None:
