@@ -6,6 +6,7 @@ stands in `deployments/prefect.yaml`, one entry per type of pool; here its campa
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import timedelta
 from importlib.resources import files
@@ -32,10 +33,12 @@ from flows.campaign import campaign
 from flows.names import BEAT_SECONDS, CRASH_AUTOMATION, LEFT, SILENCE_SECONDS, TAG, campaign_tags
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
+from selfdev_core.planning.plan import devices_of
 from tasks.gpu import LIMIT
 
 PoolType = Literal["process", "docker", "kubernetes"]
 FILE = "prefect.yaml"
+IMAGE = "selfdev:cpu"  # of a pool for containers that names none; deployments/images/cpu.Dockerfile makes it
 _MESSAGE = (
     f"No sign of life for {SILENCE_SECONDS} seconds: its process is gone. What it finished is kept; Retry of the "
     "campaign's run goes on from there."
@@ -43,12 +46,13 @@ _MESSAGE = (
 
 
 class Deployed(NamedTuple):
-    """What a deploy left on the server; `changed` names what it made or changed."""
+    """What a deploy left on the server; `changed` names what it made or changed, `notes` what it left though it may not fit."""
 
     deployment_id: str
     name: str
     pool: str
     changed: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def deploy(
@@ -60,20 +64,18 @@ def deploy(
     job_template: Path | None,
 ) -> Deployed:
     """Register a campaign. `runs` (at once in the pool) and `gpu_slots` None leave what is there; where nothing is, a pool of
-    processes takes one run at a time, and one stage at a time may compute on GPUs.
+    processes takes one run at a time, and as many stages may compute on GPUs as the campaign's file asks for (`slots_of`).
 
     Raises: ConfigError when the pool is there with another type, or the job template cannot be read.
     """
     entry = entry_of(kind)
     pool = pool or str(entry["work_pool"]["name"])
     with get_client(sync_client=True) as client:
-        changed = [
-            *_pool(client, pool, kind, runs, job_template),
-            *_gpu_limit(client, gpu_slots),
-            *_crash_automation(client),
-        ]
+        changed = _pool(client, pool, kind, runs, job_template)
+        limited, notes = _gpu_limit(client, gpu_slots, slots_of(config))
+        changed += [*limited, *_crash_automation(client)]
         made, new = _deployment(client, config, entry, pool)
-    return Deployed(made, f"{campaign.name}/{config.name}", pool, (*changed, *new))
+    return Deployed(made, f"{campaign.name}/{config.name}", pool, (*changed, *new), tuple(notes))
 
 
 def entry_of(kind: PoolType) -> dict[str, Any]:
@@ -81,6 +83,12 @@ def entry_of(kind: PoolType) -> dict[str, Any]:
     declared = yaml.safe_load((files("deployments") / FILE).read_text(encoding="utf-8"))
     entries: dict[str, dict[str, Any]] = {one["name"].rpartition("-")[2]: one for one in declared["deployments"]}
     return entries[kind]
+
+
+def slots_of(config: CampaignConfig) -> int:
+    """Slots of the GPU limit that a campaign's file asks for at once: its vLLM engines, or its Ray workers with GPUs; else 1."""
+    told = config.engine.kind == "vllm" or config.resources.gpus_per_worker > 0
+    return devices_of(config) if told else 1
 
 
 def crash_automation() -> AutomationCore:
@@ -113,7 +121,7 @@ def _pool(
         found = client.read_work_pool(name)
     except ObjectNotFound:
         limit = runs or (1 if kind == "process" else None)
-        template = template or _template(client, kind)
+        template = _with_image(template or _template(client, kind))
         try:
             client.create_work_pool(
                 WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit)
@@ -128,7 +136,8 @@ def _pool(
             else f"--pool {name}: is a pool of type {found.type}; campaigns are deployed to {', '.join(get_args(PoolType))}"
         )
     changed = []
-    if template is not None and found.base_job_template != template:
+    template = _with_image(template or found.base_job_template)
+    if found.base_job_template != template:
         client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
         changed.append(f"job template of work pool {name}")
     if runs is not None and found.concurrency_limit != runs:
@@ -146,6 +155,15 @@ def _template(client: SyncPrefectClient, kind: PoolType) -> dict[str, Any]:
     raise ConfigError(f"--type {kind}: the Prefect server knows no such type of worker")
 
 
+def _with_image(template: dict[str, Any]) -> dict[str, Any]:
+    """The job template; where it could name an image but names none, ours: Prefect's own image holds no selfdev."""
+    named = copy.deepcopy(template)
+    image = named.get("variables", {}).get("properties", {}).get("image")
+    if image is not None and not image.get("default"):
+        image["default"] = IMAGE
+    return named
+
+
 def _template_file(path: Path) -> dict[str, Any]:
     try:
         template = json.loads(path.read_text(encoding="utf-8"))
@@ -156,16 +174,22 @@ def _template_file(path: Path) -> dict[str, Any]:
     return template
 
 
-def _gpu_limit(client: SyncPrefectClient, slots: int | None) -> list[str]:
+def _gpu_limit(client: SyncPrefectClient, slots: int | None, asked: int) -> tuple[list[str], list[str]]:
+    """What changed, and notes. `slots`: as many, whatever is there; None: `asked` where there is no limit yet."""
     try:
         found = client.read_global_concurrency_limit_by_name(LIMIT)
     except ObjectNotFound:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots or 1))
-        return [f"concurrency limit {LIMIT} of {slots or 1}"]
+        limit = slots or asked
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=limit))
+        return [f"concurrency limit {LIMIT} of {limit}"], []
+    if slots is None and found.limit < asked:
+        return [], [
+            f"concurrency limit {LIMIT} stays at {found.limit}, this campaign can use {asked} at once: --gpus {asked}"
+        ]
     if slots is None or found.limit == slots:
-        return []
+        return [], []
     client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=slots))
-    return [f"concurrency limit {LIMIT} of {slots}"]
+    return [f"concurrency limit {LIMIT} of {slots}"], []
 
 
 def _crash_automation(client: SyncPrefectClient) -> list[str]:
@@ -190,6 +214,8 @@ def _content(automation: AutomationCore) -> dict[str, Any]:
 def _deployment(
     client: SyncPrefectClient, config: CampaignConfig, entry: dict[str, Any], pool: str
 ) -> tuple[str, list[str]]:
+    full_name = f"{campaign.name}/{config.name}"
+    before = _stored(client, full_name)
     wanted = RunnerDeployment.from_flow(
         campaign,
         name=config.name,
@@ -198,12 +224,17 @@ def _deployment(
         parameters={"config": config.model_dump(mode="json")},
         concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
         work_pool_name=pool,
-        job_variables=entry["work_pool"]["job_variables"],
+        job_variables=_job_variables(entry["work_pool"]["job_variables"], before, pool),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    before = _stored(client, wanted.full_name)
     made = wanted.apply(_sync=True)  # type: ignore[call-arg]
-    return str(made), [] if _stored(client, wanted.full_name) == before else [f"deployment {wanted.full_name}"]
+    return str(made), [] if _stored(client, full_name) == before else [f"deployment {full_name}"]
+
+
+def _job_variables(declared: dict[str, Any], before: dict[str, Any] | None, pool: str) -> dict[str, Any]:
+    """The entry's, and over them those that the deployment has in this pool: somebody may have changed them in the UI."""
+    own = before["job_variables"] if before is not None and before["work_pool_name"] == pool else {}
+    return {**declared, **own, "env": {**declared["env"], **(own.get("env") or {})}}
 
 
 def _stored(client: SyncPrefectClient, name: str) -> dict[str, Any] | None:

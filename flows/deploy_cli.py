@@ -38,7 +38,11 @@ def deploy(
     ] = None,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, help="Stages that may compute on GPUs at the same time, over all campaigns of the server."),
+        typer.Option(
+            min=1,
+            help="Stages that may compute on GPUs at the same time, over all campaigns of the server; at first as many as the "
+            "campaign's file asks for.",
+        ),
     ] = None,
     job_template: Annotated[
         Path | None, typer.Option(help="Base job template (JSON) of the pool; by default Prefect's own.")
@@ -48,7 +52,7 @@ def deploy(
 
     It makes, or brings up to date, the work pool, the deployment with the campaign's settings as a form, the limit on GPUs, and
     the automation that marks a run whose process died as Crashed, which is what makes Retry in the UI possible. Nothing starts.
-    Deploying again changes what the file changed and leaves the schedule alone.
+    Deploying again changes what the file changed and leaves the schedule and job variables alone.
 
     Example: selfdev deploy campaign.yaml; then, on the machine that is to do the work: selfdev worker
     """
@@ -61,6 +65,8 @@ def deploy(
         done = register(config, pool, kind, runs, gpus, job_template)
     for one in done.changed or ("nothing: all was there",):
         console.print(f"registered  {one}", highlight=False)
+    for one in done.notes:
+        console.print(f"[yellow]note[/yellow]        {one}", highlight=False, soft_wrap=True)
     work = "selfdev worker" + ("" if done.pool == POOL else f" --pool {done.pool}")
     console.print(
         f"Deployment  {ui}/deployments/deployment/{done.deployment_id}\n"

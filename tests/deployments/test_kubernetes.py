@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import re
 from typing import Any
@@ -17,6 +18,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.templating import find_placeholders
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 
+from flows.deploy import entry_of
+from flows.names import BEAT_SECONDS
 from tests.deployments.compose import ROOT
 
 FOLDER = ROOT / "deployments" / "kubernetes"
@@ -25,11 +28,11 @@ VARIABLES: dict[str, Any] = TEMPLATE["variables"]["properties"]
 KUBERNETES = "1.33"
 
 
-def job(**values: Any) -> dict[str, Any]:
-    """The manifest that a worker would send to the cluster for a flow run with these job variables."""
+def job(pool: dict[str, Any] = TEMPLATE, **values: Any) -> dict[str, Any]:
+    """The manifest that a worker of a pool would send to the cluster for a flow run with these job variables."""
     made = asyncio.run(
         KubernetesWorkerJobConfiguration.from_template_and_values(
-            TEMPLATE, values, client=Mock()
+            pool, values, client=Mock()
         )  # asks the server nothing
     )
     made.prepare_for_flow_run(FlowRun.model_construct(name="tiny · trained 1", deployment_id=None))
@@ -88,6 +91,15 @@ def test_a_job_has_its_gpus_its_secret_shared_memory_and_no_privileges() -> None
     assert mounts["/dev/shm"] == "shared-memory" and set(mounts.values()) == set(volumes)
     assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
     assert only["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_a_deployed_campaign_runs_in_the_image_that_its_pool_names() -> None:
+    pool = copy.deepcopy(TEMPLATE)
+    pool["variables"]["properties"]["image"]["default"] = "registry.example.org/selfdev:gpu"
+    pool["variables"]["properties"]["image_pull_policy"]["default"] = "Always"
+    only = container(job(pool, **entry_of("kubernetes")["work_pool"]["job_variables"]))
+    assert (only["image"], only["imagePullPolicy"]) == ("registry.example.org/selfdev:gpu", "Always")
+    assert {"name": "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "value": str(BEAT_SECONDS)} in only["env"]
 
 
 def test_a_flow_run_is_what_the_job_runs_once() -> None:

@@ -100,6 +100,52 @@ def test_a_job_template_is_taken_and_a_bad_one_refused(connected: Site, tmp_path
         register(config, kind="kubernetes", pool="own", job_template=path)
 
 
+def test_an_image_set_for_a_pool_or_for_a_deployment_stays_when_the_campaign_is_deployed_again(connected: Site) -> None:
+    config = load_campaign(connected.campaign("images"))
+    options = {"kind": "docker", "pool": "with-images"}
+
+    def images() -> tuple[str, str | None]:
+        pool = connected.get("/work_pools/with-images")["base_job_template"]["variables"]["properties"]["image"]
+        variables = connected.get("/deployments/name/campaign/images")["job_variables"]
+        assert set(variables) >= {"volumes", "env"}
+        return pool["default"], variables.get("image")
+
+    register(config, **options)
+    assert images() == ("selfdev:cpu", None)  # Prefect's own image holds no selfdev
+    template = connected.get("/work_pools/with-images")["base_job_template"]
+    template["variables"]["properties"]["image"]["default"] = "team:1"
+    patch(connected, "/work_pools/with-images", base_job_template=template)
+    deployment = connected.get("/deployments/name/campaign/images")
+    patch(connected, f"/deployments/{deployment['id']}", job_variables=deployment["job_variables"] | {"image": "own:1"})
+    assert register(config, **options).changed == ()
+    register(config.model_copy(update={"seed": 9}), **options)
+    assert images() == ("team:1", "own:1")
+
+
+def patch(at: Site, path: str, **change: Any) -> None:
+    httpx.patch(f"{at.url}{path}", json=change, timeout=30).raise_for_status()
+
+
+def test_the_first_deploy_gives_the_campaigns_engines_a_slot_each_and_later_ones_say_so_when_there_are_too_few(
+    connected: Site,
+) -> None:
+    from flows.deploy import slots_of
+
+    plain = load_campaign(connected.campaign("engines"))
+    assert slots_of(plain) == 1  # its workers share what GPU there may be
+    engine, limit = {"kind": "vllm", "gpus": 8, "tensor_parallel": 2}, f"{connected.url}/v2/concurrency_limits/gpu"
+    many = CampaignConfig.model_validate(plain.model_dump() | {"engine": engine})
+    httpx.delete(limit, timeout=30)
+    try:
+        assert "concurrency limit gpu of 4" in register(many).changed
+        assert register(plain, gpu_slots=1).notes == ()
+        assert connected.get("/v2/concurrency_limits/gpu")["limit"] == 1
+        (note,) = register(many).notes
+        assert "gpu stays at 1" in note and "--gpus 4" in note
+    finally:
+        httpx.delete(limit, timeout=30)
+
+
 def test_the_one_schedule_is_replaced_and_removed(connected: Site, deployed: Callable[[str], Any]) -> None:
     from flows import steer
 
