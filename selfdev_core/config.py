@@ -21,7 +21,7 @@ from selfdev_core.grids import HumanGrids
 from selfdev_core.merging.hub import anchored
 from selfdev_core.records import Level, Scope
 from selfdev_core.resources import ResourcesConfig
-from selfdev_core.schedules import AblationConfig, TemperatureConfig
+from selfdev_core.schedules import AblationConfig, TemperatureConfig, first_temperatures
 from selfdev_core.section import Section
 from selfdev_core.store.location import check_url, is_url
 from selfdev_core.training import DpoConfig
@@ -185,10 +185,13 @@ class CampaignConfig(Section):
 
     @model_validator(mode="after")
     def _one_iteration(self) -> Self:
-        cap, least = self.budget.programs, self.factory.samples
+        alike = first_temperatures(self.factory.temperature, self.ablation)
+        cap, least = self.budget.programs, self.factory.samples * alike
         if cap is not None and cap < least:
+            arms = f" ({self.factory.samples} at each of {alike} temperatures)" if alike > 1 else ""
             raise ValueError(
-                f"budget.programs: {cap} is less than one iteration draws; give at least {least}, or lower factory.samples"
+                f"budget.programs: {cap} is less than the first iteration draws{arms}; give at least {least}, or lower "
+                "factory.samples"
             )
         return self
 

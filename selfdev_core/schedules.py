@@ -40,3 +40,8 @@ class AblationConfig(Section):
         if taken:
             raise ValueError(f"temperature: {taken[0]!r} is the name of another arm; choose another")
         return self
+
+
+def first_temperatures(own: TemperatureConfig, ablation: AblationConfig) -> int:
+    """Different temperatures with which the arms begin: so often iteration 1 draws its programs."""
+    return len({own.first, *(one.first for one in ablation.temperature.values())})

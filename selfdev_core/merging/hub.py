@@ -8,7 +8,8 @@ HF_HUB_OFFLINE).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,15 @@ def anchored(text: str, folder: Path) -> str:
     """A setting as it will be looked up: a path from `folder` on when something lies there or it cannot be a repository."""
     path = (folder / Path(text).expanduser()).resolve()
     return text if is_repository(text) and not path.exists() else str(path)
+
+
+def fetched_files(names: Iterable[str]) -> list[str]:
+    """Those of a repository's files that `resolve` fetches."""
+
+    def among(name: str, patterns: list[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return [name for name in names if among(name, _WANTED) and not among(name, _UNWANTED)]
 
 
 def resolve(text: str, where: str, note: Callable[[str], None] | None = None) -> Source:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from selfdev_core.config import CampaignConfig
 from selfdev_core.planning.lines import Amount, exactly
 from selfdev_core.planning.rates import Rates
+from selfdev_core.schedules import first_temperatures
 
 EXTRA_ROUNDS = 4  # of an arm that evaluated fewer programs than the trained arm
 GUARD_TRIES = 3  # the whole update, half of it, a quarter
@@ -24,7 +25,8 @@ class SetSize(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """Work of a whole campaign. Tokens are sampled ones; prompts are not among them."""
+    """Work of a whole campaign. Tokens are sampled ones; prompts are not among them. `merged`: merges, of which a program that
+    is scored again on another split needs another one."""
 
     drawn: Amount
     evaluated: Amount
@@ -49,7 +51,8 @@ def amounts(
     factory, arms = config.factory, arms_of(config)
     trained = arms - config.controls.untrained
     updates = (factory.iterations - 1) * trained
-    first = factory.samples * first_temperatures(config)  # arms that begin alike share iteration 1
+    alike = first_temperatures(factory.temperature, config.ablation)
+    first = factory.samples * alike  # arms that begin alike share iteration 1
     later = factory.samples * arms * (factory.iterations - 1)
     extra = factory.samples * EXTRA_ROUNDS * (arms - 1)
     search = Amount(first + later, first + later + extra)
@@ -60,12 +63,14 @@ def amounts(
     finalists = config.finalists.count * arms
     questions = evaluated.times(home.search) + _end(home, human, methods, finalists)
     answer_tokens = _tokens(questions, home, rates)
-    merged = evaluated + exactly(human)
+    tested = 1 + (methods > 0) + config.controls.untrained  # winner, best human-designed, best untrained
+    merged = evaluated + exactly(human + finalists + methods + tested)
     for target in targets:
-        moved = _end(target, human, methods, min(2, arms) * config.finalists.count)
+        carried = (1 + config.controls.untrained) * config.finalists.count
+        moved = _end(target, human, methods, carried)
         questions += moved
         answer_tokens += _tokens(moved, target, rates)
-        merged += exactly(human + min(2, arms) * config.finalists.count)
+        merged += exactly(human + 2 * carried + methods + tested)  # whether it merges at all, then validation
 
     limit = factory.max_new_tokens
     program_tokens = drawn.times(limit * rates.program_tokens.value, limit)
@@ -77,11 +82,6 @@ def amounts(
 def arms_of(config: CampaignConfig) -> int:
     """Searches side by side: trained, untrained, and one per temperature schedule of the ablation."""
     return 1 + config.controls.untrained + len(config.ablation.temperature)
-
-
-def first_temperatures(config: CampaignConfig) -> int:
-    """Different temperatures with which the arms begin."""
-    return len({config.factory.temperature.first, *(one.first for one in config.ablation.temperature.values())})
 
 
 def _end(size: SetSize, human: int, methods: int, finalists: int) -> Amount:

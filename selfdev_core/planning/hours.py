@@ -44,7 +44,10 @@ def _merging(found: Amounts, rates: Rates, merged_bytes: float) -> Part:
         merged_bytes / GB / READ_GB_PER_SECOND,
         f"assumed: {size_of(merged_bytes)} read and written at {READ_GB_PER_SECOND:g} GB per second",
     )
-    return Part("merging", _seconds(found.merged, rate.value), _per("program", rate))
+    how = (
+        f"{found.merged.expected:,.0f} merges (those scored on further splits are merged again), {_per('merge', rate)}"
+    )
+    return Part("merging", _seconds(found.merged, rate.value), how)
 
 
 def _training(found: Amounts, rates: Rates) -> Part:

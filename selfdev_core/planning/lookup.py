@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from selfdev_core.algorithm.prompt import load_prompt
@@ -9,7 +10,7 @@ from selfdev_core.asking import QuestionsConfig
 from selfdev_core.config import CampaignConfig, ModelsConfig
 from selfdev_core.evaluation.benchmarks import find_benchmark
 from selfdev_core.evaluation.sources import QuestionSource, manner_of
-from selfdev_core.merging.hub import is_repository
+from selfdev_core.merging.hub import fetched_files, is_repository
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.planning.amounts import SetSize
 from selfdev_core.planning.models import Ask, ModelFacts, facts_of_folder, facts_of_hub
@@ -62,12 +63,21 @@ def _facts(text: str, ask: Ask, shape: Shape | None) -> ModelFacts:
 
 
 def _fetched(repository: str, revision: str | None) -> Path | None:
-    """The folder in the Hub's cache that holds the model's weights, if one does."""
+    """The folder in the Hub's cache that holds the model's weights, if one holds them all."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repository, "config.json", revision=revision)
     folder = Path(found).parent if isinstance(found, str) else None
-    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+    return folder if folder is not None and _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether no shard of the weights is missing."""
+    weights = [name for name in fetched_files(path.name for path in folder.iterdir()) if name.endswith(".safetensors")]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any("-of-" not in name for name in weights)
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= set(weights)
 
 
 def count_tokens(text: str, folder: Path | None) -> int:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfdev_core.errors import ConfigError
+from selfdev_core.merging.hub import fetched_files
 from selfdev_core.planning.shapes import Shape, read_shape, shape_of
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
-_KEPT_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 BYTES = 2  # of a parameter as published: bfloat16 or float16
 NAMED_WITHIN = 1.15  # a model called 7B has up to this many times 7 billion parameters
 
@@ -53,8 +53,9 @@ def facts_of_folder(name: str, folder: Path) -> ModelFacts:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such checkpoint folder (of {name})")
     shape = read_shape(folder)
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _KEPT_SUFFIXES)
-    return ModelFacts(name, size, 0.0, shape.parameters, shape, "on this machine")
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    size, how = _size(files, shape, "on this machine")
+    return ModelFacts(name, size, 0.0, shape.parameters, shape, how)
 
 
 def facts_of_hub(name: str, repository: str, revision: str | None, ask: Ask, given: Shape | None = None) -> ModelFacts:
@@ -64,10 +65,10 @@ def facts_of_hub(name: str, repository: str, revision: str | None, ask: Ask, giv
     """
     remote = ask(repository, revision)
     if remote is not None:
-        size = sum(file.size for file in remote.files if Path(file.name).suffix in _KEPT_SUFFIXES)
         shape = shape_of(remote.config, f"{repository}/config.json") if remote.config else given
         parameters = shape.parameters if shape else None
-        return ModelFacts(name, size, size, parameters, shape, "file sizes from the Hub")
+        size, how = _size({file.name: file.size for file in remote.files}, shape, "file sizes from the Hub")
+        return ModelFacts(name, size, size, parameters, shape, how)
     if given is not None:
         size = given.parameters * BYTES
         how = f"{given.parameters / 1e9:.2f} billion parameters of the given shape × {BYTES} bytes"
@@ -80,6 +81,15 @@ def facts_of_hub(name: str, repository: str, revision: str | None, ask: Ask, giv
     guessed = float(named.group(1)) * 1e9
     how = f"“{named.group(0)}” in its name × {BYTES} bytes; the Hub did not answer"
     return ModelFacts(name, guessed * BYTES, guessed * BYTES, guessed, None, how)
+
+
+def _size(files: Mapping[str, int], shape: Shape | None, how: str) -> tuple[float, str]:
+    """Bytes of what a campaign takes of these files, and how that is known."""
+    taken = fetched_files(files)
+    if any(name.endswith(".safetensors") for name in taken):
+        return sum(files[name] for name in taken), how
+    size = shape.parameters * BYTES if shape else 0.0
+    return size, f"no safetensors, so the campaign will refuse it: convert it first (here {BYTES} bytes per parameter)"
 
 
 def ask_hub(repository: str, revision: str | None) -> Remote | None:

@@ -62,14 +62,15 @@ def _disk(config: CampaignConfig, facts: Facts, found: Amounts) -> list[Line]:
     records = found.drawn.times(RECORD_BYTES) + found.program_tokens.times(TOKEN_BYTES)
     records += found.questions.times(OUTCOME_BYTES)
     how = f"{RECORD_BYTES} bytes per program, {TOKEN_BYTES} per token of its text, {OUTCOME_BYTES} per graded question"
-    waiting = Amount(seed.size, max(WAITING, seed.size))
+    own = config.resources.workers * seed.size
+    waiting = Amount(own, own + (WAITING if seed.size <= WAITING else 0.0))
     lines = [
         factories,
         _bytes("records in the store", records, how),
         _bytes(
             "scratch (TMPDIR): merged weights",
             waiting,
-            "one merged model, or 2 GiB of small ones, waits to be evaluated",
+            f"each of {config.resources.workers} workers evaluates a merged model; at most: small ones beside, up to 2 GiB, wait",
         ),
     ]
     downloads = sum({one.name: one.download for models in facts.models.values() for one in models}.values()) / GB

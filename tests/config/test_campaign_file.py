@@ -232,3 +232,17 @@ def test_a_wrong_store_address_is_refused_without_being_repeated(tmp_path: Path,
     with pytest.raises(ConfigError, match=r"store: .*(s3://bucket/prefix)") as refusal:
         _load(tmp_path, lambda raw: _set(raw, "store", address))
     assert "hushhush" not in str(refusal.value)
+
+
+def test_a_budget_must_let_the_first_iteration_of_all_arms_draw(tmp_path: Path) -> None:
+    def with_budget(programs: int, first: float) -> CampaignConfig:
+        ablation = {"temperature": {"other": {"first": first}}}
+        change = {"budget": {"programs": programs}, "factory": {"samples": 50}, "ablation": ablation}
+        return _load(tmp_path, lambda raw: raw.update(change))
+
+    assert with_budget(50, first=1.0).budget.programs == 50  # begins as the campaign does: iteration 1 is shared
+    with pytest.raises(
+        ConfigError, match=r"budget\.programs: 99 .*\(50 at each of 2 temperatures\); give at least 100"
+    ):
+        with_budget(99, first=1.3)
+    assert with_budget(100, first=1.3).budget.programs == 100

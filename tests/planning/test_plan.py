@@ -13,13 +13,14 @@ import pytest
 
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
-from selfdev_core.planning.amounts import arms_of, first_temperatures
+from selfdev_core.planning.amounts import arms_of
 from selfdev_core.planning.lines import Line
-from selfdev_core.planning.lookup import count_tokens, look_up
-from selfdev_core.planning.models import Remote, ask_hub, facts_of_hub
+from selfdev_core.planning.lookup import _is_whole, count_tokens, look_up
+from selfdev_core.planning.models import Remote, RemoteFile, ask_hub, facts_of_hub
 from selfdev_core.planning.plan import plan
 from selfdev_core.planning.rates import assumed
 from selfdev_core.planning.shapes import shape_of
+from selfdev_core.schedules import first_temperatures
 from tests.planning.test_shapes import MISTRAL
 
 
@@ -50,7 +51,8 @@ def test_programs_are_counted_arm_by_arm_and_iteration_one_once() -> None:
     assert planned(alone)["work", "programs drawn"].expected == 100 * 3 + 2 * 64
     other = {"high": {"first": 1.3}, "decayed": {"schedule": "decay"}}
     both = campaign(ablation={"temperature": other})
-    assert arms_of(both) == 4 and first_temperatures(both) == 2  # `decayed` begins as the campaign does
+    alike = first_temperatures(both.factory.temperature, both.ablation)
+    assert arms_of(both) == 4 and alike == 2  # `decayed` begins as the campaign does
     assert planned(both)["work", "programs drawn"].expected == 100 * (2 + 2 * 4) + 6 * 64
 
 
@@ -65,6 +67,26 @@ def test_expected_never_exceeds_the_bound_and_the_bound_grows_with_the_campaign(
     for what in ("programs drawn", "questions answered", "tokens sampled in answers"):
         grown = big["work", what].at_most
         assert grown is not None and grown > (small["work", what].at_most or 0)
+
+
+def test_what_is_scored_again_on_another_split_is_merged_again() -> None:
+    found = planned(campaign(), tokens_per_second=50.0, evaluated=0.5)
+    # evaluated ones, two grid points; finalists of both arms and the best of the method; winner, human-designed, untrained
+    assert f"{0.5 * 500 + 2 + 2 * 8 + 1 + 3:.0f} merges" in found["time", "merging"].how
+    alone = campaign(controls={"untrained": False, "human": []})
+    assert f"{0.5 * 300 + 8 + 1:.0f} merges" in planned(alone, evaluated=0.5)["time", "merging"].how
+
+
+def test_every_worker_has_a_merged_model_in_scratch_space() -> None:
+    small = campaign(resources={"workers": 3})
+    size = look_up(small, nobody).models[""][0].size
+    line = planned(small)["disk", "scratch (TMPDIR): merged weights"]
+    assert (line.expected, line.at_most) == (pytest.approx(3 * size / 1e9), pytest.approx((3 * size + 2 * 2**30) / 1e9))
+    models = {"seed": "lab/a", "experts": {"b": "lab/b"}}
+    big = campaign(models=models, resources={"workers": 3})
+    facts = look_up(big, nobody, shape_of(MISTRAL, "config.json"))
+    lines = {line.what: line for line in plan(big, facts, assumed())}
+    assert lines["scratch (TMPDIR): merged weights"].at_most == pytest.approx(3 * 2 * 7.241732096)
 
 
 def test_stated_rates_give_hours_and_money_and_without_any_none_are_claimed() -> None:
@@ -175,6 +197,30 @@ def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_pa
     assert done.stdout.splitlines()[0] == f"{size} {size} 7241732096 file sizes from the Hub"
     assert "the Hub has no such model" in done.stdout.splitlines()[1]
     assert not any(path.endswith(".safetensors") for path in hub)
+
+
+def test_only_what_a_campaign_fetches_is_counted_and_pickled_weights_must_be_converted() -> None:
+    def told(*names: str) -> Remote:
+        return Remote(tuple(RemoteFile(name, 10**9) for name in names), MISTRAL)
+
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    apart = ["consolidated.safetensors", "onnx/model.safetensors", "pytorch_model.bin", "code.py"]
+    whole = facts_of_hub("seed", "lab/a", None, lambda *_: told(*shards, "tokenizer.model", *apart))
+    assert (whole.download, whole.how) == (3e9, "file sizes from the Hub")
+    pickled = facts_of_hub("seed", "lab/b", None, lambda *_: told(*apart, "tokenizer.json"))
+    assert "no safetensors" in pickled.how and "convert it first" in pickled.how
+    assert pickled.download == 2 * 7_241_732_096
+
+
+def test_a_model_of_which_a_shard_is_missing_is_not_on_this_machine(tmp_path: Path) -> None:
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    (tmp_path / shards[0]).touch()
+    assert not _is_whole(tmp_path)
+    index = {"weight_map": {"a": shards[0], "b": shards[1]}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not _is_whole(tmp_path)
+    (tmp_path / shards[1]).touch()
+    assert _is_whole(tmp_path)
 
 
 def test_without_a_hub_the_name_or_a_given_shape_tells_the_size() -> None:
