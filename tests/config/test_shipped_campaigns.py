@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from flows.plan_cli import rates_of
 from selfdev_core.config import CampaignConfig, load_campaign
+from selfdev_core.evaluation.sources import QuestionSource
 from selfdev_core.factory.temperature import temperature_of
 from selfdev_core.planning.lookup import look_up
 from selfdev_core.planning.plan import plan
@@ -18,6 +21,7 @@ from tests.planning.test_shapes import MISTRAL
 
 FOLDER = Path(__file__).parents[2] / "deployments" / "campaigns"
 FILES = sorted(FOLDER.glob("*.yaml"))
+SPLITS: tuple[Literal["search", "validation", "test"], ...] = ("search", "validation", "test")
 PAPER = [path for path in FILES if path.name.startswith("paper-")]
 
 
@@ -73,6 +77,7 @@ def test_the_papers_values(name: str, benchmark: str, search: int, test: int) ->
     assert config.preference.carry_over == 3 and config.finalists.count == 15
     dpo = config.dpo
     assert (dpo.method, dpo.lora_rank, dpo.learning_rate, dpo.beta) == ("lora", 256, 1e-6, 0.01)
+    assert dpo.steps_over(270) == 34 and dpo.steps_over(1024) == 128  # once over the pairs, few or many
     assert config.controls.task_arithmetic == (0.2, 0.4, 0.6) and "model_stock" in config.controls.human
     assert config.engine.kind == "vllm"
 
@@ -85,7 +90,12 @@ def test_the_papers_two_campaigns_differ_in_the_benchmark_only() -> None:
 
 def test_names_can_be_replaced_by_miniature_ones_and_nothing_else() -> None:
     config = load_campaign(FOLDER / "paper-openchat-7b.yaml")
-    small = miniature_of(config)
+    small, target = miniature_of(config), config.transfer["other-experts"].questions
+    for ours, theirs in ((small.questions, config.questions), (small.transfer["other-experts"].questions, target)):
+        assert [getattr(ours, split) for split in SPLITS] == [getattr(theirs, split) for split in SPLITS]
+        source = QuestionSource(ours)
+        drawn = [item.question for split in SPLITS for item in source.block(split).items]
+        assert len(drawn) == len(set(drawn)) == sum(getattr(ours, split) for split in SPLITS)
     assert prompt_of(small) == "miniature"  # what the miniature models were trained on, without a word about it
     for section in (
         "factory",
@@ -101,12 +111,16 @@ def test_names_can_be_replaced_by_miniature_ones_and_nothing_else() -> None:
         assert getattr(small, section) == getattr(config, section)
 
 
-def miniature_of(config: CampaignConfig, search: int = 4, validation: int = 16, test: int = 32) -> CampaignConfig:
-    """A campaign whose model and benchmark names are replaced by the miniature's; nothing else is changed."""
+def miniature_of(config: CampaignConfig, sizes: Mapping[str, int] | None = None) -> CampaignConfig:
+    """A campaign whose model and benchmark names are replaced by the miniature's; nothing else is changed. `sizes`: other
+    numbers of questions per split, for a test that must be fast."""
     raw = config.model_dump(mode="json")
-    sizes = {"search": search, "validation": validation, "test": test}
-    raw["models"] = {"family": "arithmetic"}
-    raw["questions"] = {"family": "arithmetic"} | sizes
+    raw["models"], raw["questions"] = {"family": "arithmetic"}, _questions("arithmetic", raw["questions"], sizes)
     for target in raw["transfer"].values():
-        target |= {"models": {"family": "transfer"}, "questions": {"family": "transfer"} | sizes, "names": {}}
+        questions = _questions("transfer", target["questions"], sizes)
+        target |= {"models": {"family": "transfer"}, "questions": questions, "names": {}}
     return CampaignConfig.model_validate(raw)
+
+
+def _questions(family: str, questions: dict[str, Any], sizes: Mapping[str, int] | None) -> dict[str, Any]:
+    return {"family": family} | {split: (sizes or questions)[split] for split in SPLITS}

@@ -97,8 +97,10 @@ def test_a_campaign_with_transfer_and_ablation_in_its_file(home: Path, selfdev: 
 
 @pytest.mark.slow
 def test_the_papers_campaign_runs_on_the_miniature(home: Path, selfdev: Selfdev, tmp_path: Path) -> None:
-    """Names replaced, transformers in vLLM's place, fewer programs; `make test-vllm` runs it with no other change than names."""
-    config = miniature_of(load_campaign(FOLDER / "paper-openchat-7b.yaml"))
+    """Names replaced, transformers in vLLM's place, fewer programs and questions. `make test-vllm` runs it with no other
+    change than names."""
+    sizes = {"search": 4, "validation": 16, "test": 32}
+    config = miniature_of(load_campaign(FOLDER / "paper-openchat-7b.yaml"), sizes)
     raw = config.model_dump(mode="json")
     raw["engine"] = {"kind": "transformers"}
     raw["factory"]["samples"] = 48

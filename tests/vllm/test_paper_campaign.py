@@ -1,5 +1,6 @@
 """The paper's campaign as it ships, its model and benchmark names replaced by the miniature's, no other change: 3,000 programs
-per iteration, the untrained factory beside it, LoRA of rank 256, transfer, vLLM. Some hours on two cores."""
+per iteration, the file's numbers of questions, the untrained factory beside it, LoRA of rank 256, transfer, vLLM. Some hours on
+two cores."""
 
 from __future__ import annotations
 
@@ -38,5 +39,7 @@ def test_the_papers_campaign_runs_end_to_end(
     assert [r.samples for r in trained] == [3000] * 3 and all(r.pairs for r in trained[:-1])
     assert [round(r.temperature, 2) for r in trained] == [1.2, 1.0, 0.86]
     (moved,) = result.transfers
+    assert {len(row.search.outcomes) for row in result.leaderboard if row.search} == {100}
+    assert {len(row.test.outcomes) for row in (*result.leaderboard, *moved.rows) if row.test} == {1219}
     assert moved.name == "other-experts" and moved.test_openings == 1
     assert result.winner in {row.subject for row in moved.rows}
