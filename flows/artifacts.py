@@ -97,31 +97,36 @@ class ProgressArtifact:
 
 
 class ResultArtifacts:
-    """Writes result and report as ever, and shows the leaderboard and the plot of the scores in the Prefect UI: now and then
-    while the campaign goes on, and always at its end."""
+    """Writes result and report as ever, and shows in the Prefect UI where the report lies, from the first result on, and the
+    leaderboard and the plot of the scores: now and then while the campaign goes on, and always at its end."""
 
     def __init__(self, tell: Callable[[str], None], before: CampaignResult | None = None) -> None:
         """`before`: what an earlier run left; when it comes again and the server shows it, it is not drawn again."""
         self._tell, self._shown, self._before = tell, time.monotonic(), before
+        self._linked = False
 
     def __call__(self, result: CampaignResult) -> None:
         report = save_result(result)
-        if result == self._before and _is_shown(result):
+        if result == self._before and _is_shown(result, report):
             return
         if result.finished or time.monotonic() - self._shown >= SHOW_SECONDS:
-            _attempt(_publish, result, report, tell=self._tell)
+            _attempt(_publish, result, tell=self._tell)
             self._shown = time.monotonic()
+        if result.finished or not self._linked:  # at the end the last of all: `_is_shown` looks for it
+            _attempt(_link, result, report, tell=self._tell)
+            self._linked = True
 
 
-def _is_shown(result: CampaignResult) -> bool:
-    """Whether this server has the last artifact of a finished campaign."""
+def _is_shown(result: CampaignResult, report: Path) -> bool:
+    """Whether this server has the last artifact of this result."""
     try:
-        return Artifact.get(key_of(result.name, "report"), _sync=True) is not None  # type: ignore[call-arg]
+        found = cast("Artifact | None", Artifact.get(key_of(result.name, "report"), _sync=True))  # type: ignore[call-arg]
+        return found is not None and found.description == _whereabouts(result, report)
     except (PrefectHTTPStatusError, OSError, httpx.HTTPError):
         return False
 
 
-def _publish(result: CampaignResult, report: Path) -> None:
+def _publish(result: CampaignResult) -> None:
     from selfdev_core.report import plot_png
 
     state = "finished" if result.finished else f"after {len(result.iterations)} rounds"
@@ -133,15 +138,25 @@ def _publish(result: CampaignResult, report: Path) -> None:
         f"Search scores per iteration, {state}",
         _sync=True,  # type: ignore[call-arg]
     )
-    if result.finished:
-        create_link_artifact(
-            report.resolve().as_uri(),
-            "report.html",
-            key_of(result.name, "report"),
-            f"On {socket.gethostname()}: `{report.resolve()}`, or `selfdev report {result.name}` there. "
-            "Browsers do not open files from a web page: copy the address.",
-            _sync=True,  # type: ignore[call-arg]
-        )
+
+
+def _link(result: CampaignResult, report: Path) -> None:
+    create_link_artifact(
+        report.resolve().as_uri(),
+        "report.html",
+        key_of(result.name, "report"),
+        _whereabouts(result, report),
+        _sync=True,  # type: ignore[call-arg]
+    )
+
+
+def _whereabouts(result: CampaignResult, report: Path) -> str:
+    """Where the report lies, and whether it is whole."""
+    state = "Of the finished campaign." if result.finished else "Written anew after every round."
+    return (
+        f"{state} On {socket.gethostname()}: `{report.resolve()}`, or `selfdev report {result.name}` there. "
+        "Browsers do not open files from a web page: copy the address."
+    )
 
 
 def leaderboard(result: CampaignResult) -> list[dict[str, object]]:

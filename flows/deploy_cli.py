@@ -164,12 +164,12 @@ def _server() -> Iterator[str]:
     """
     import httpx
 
-    from flows.server import use_server
+    from flows.server import refusal, use_server
 
     ui = use_server()
     try:
         yield ui
     except httpx.HTTPStatusError as error:
-        raise SelfdevError(f"the Prefect server at {ui} refused: {error.response.text or error}") from None
+        raise refusal(error) from None
     except httpx.HTTPError as error:
         raise SelfdevError(f"the Prefect server at {ui} does not answer ({error}); is it still running?") from None

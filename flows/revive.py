@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import httpx
 
-from flows.server import local_server, running_server
+from flows.server import local_server, refusal, running_server
 from selfdev_core.errors import SelfdevError
 from selfdev_core.home import selfdev_home
 
@@ -53,14 +53,14 @@ def kept_alive(note: Callable[[str], None]) -> Iterator[None]:
 def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
     """Run a flow; when its server goes away, wait for the server and run the flow again, which finds its work done.
 
-    Raises: SelfdevError when the server does not come back, or goes away three times; what the flow raises.
+    Raises: SelfdevError when the server refuses, does not come back, or goes away three times; what the flow raises.
     """
     for last in (False, False, True):
         try:
             return run()
         except httpx.HTTPStatusError as error:
             if error.response.status_code < 500:
-                raise
+                raise refusal(error) from None
             why = f"fails ({error.response.status_code}), on a full disk perhaps"
             raise SelfdevError(_complaint(why)) from None
         except httpx.TransportError as error:

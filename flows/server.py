@@ -67,6 +67,16 @@ def use_server() -> str:
     return os.environ["PREFECT_API_URL"].removesuffix("/api")
 
 
+def refusal(error: httpx.HTTPStatusError) -> SelfdevError:
+    """What to tell when the server in use answers with an error."""
+    url, status = os.environ["PREFECT_API_URL"], error.response.status_code
+    if status in (401, 403):
+        return SelfdevError(
+            f"the Prefect server at {url} refuses the login ({status}); give its name:password as PREFECT_API_AUTH_STRING"
+        )
+    return SelfdevError(f"the Prefect server at {url} refused: {error.response.text or error}")
+
+
 def local_server() -> Server:
     """The local server, started if it does not run. Several commands at the same moment end up with one server.
 
@@ -212,8 +222,8 @@ def _listens(server: Server) -> bool:
 
 
 def stop_server() -> bool:
-    """Stop the local server and its children; False when none was running."""
-    server = running_server()
+    """Stop the local server and its children, whether it answers or hangs; False when none was running."""
+    server = _known_server()
     if server is None:
         return False
     try:

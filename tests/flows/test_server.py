@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import http.server
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
+import httpx
+import psutil
 import pytest
 
 from flows import server
+from flows.revive import through_absence
+from selfdev_core.errors import SelfdevError
 
 
 class _Healthy(http.server.BaseHTTPRequestHandler):
@@ -39,3 +47,30 @@ def test_somebody_elses_server_at_the_port_is_not_taken_for_ours_and_the_port_is
     finally:
         server.stop_server()
         foreign.shutdown()
+
+
+def test_a_local_server_that_hangs_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    hung = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        state = server.Server(hung.pid, "http://127.0.0.1:1/api", psutil.Process(hung.pid).create_time())
+        (tmp_path / "prefect").mkdir()
+        (tmp_path / "prefect" / "server.json").write_text(json.dumps(state._asdict()))
+        assert server.running_server() is None  # it does not answer
+        assert server.stop_server() and not psutil.pid_exists(hung.pid)
+        assert not server.stop_server()
+    finally:
+        hung.kill()
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "PREFECT_API_AUTH_STRING"), (409, r"refused: .*taken")])
+def test_what_a_server_refuses_is_told(status: int, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+
+    def run() -> NoReturn:
+        request = httpx.Request("POST", "http://prefect.example/api/flows/")
+        httpx.Response(status, json={"detail": "taken"}, request=request).raise_for_status()
+        raise AssertionError
+
+    with pytest.raises(SelfdevError, match=rf"http://prefect\.example/api .*{told}"):
+        through_absence(run, lambda _: None)
