@@ -97,7 +97,7 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
 
     Raises: ConfigError when it answers that there is no such model or revision, or that one must log in.
     """
-    import httpx
+    import httpx2  # what huggingface_hub speaks, and whose errors it lets through
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -119,5 +119,5 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
                 "login (HF_TOKEN)"
             ) from None
         return None
-    except (httpx.HTTPError, OSError, OfflineModeIsEnabled, ValueError):
+    except (httpx2.HTTPError, OSError, OfflineModeIsEnabled, ValueError):
         return None

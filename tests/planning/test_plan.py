@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -173,11 +176,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_path: Path) -> None:
-    """In a process of its own, since the library reads its endpoint when it is imported."""
-    import os
-    import subprocess
-    import sys
-
     script = (
         "from selfdev_core.planning.models import ask_hub, facts_of_hub\n"
         "found = facts_of_hub('seed', 'lab/small', None, ask_hub)\n"
@@ -186,17 +184,24 @@ def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_pa
         "try: facts_of_hub('x', 'lab/nothing-7b', None, ask_hub)\n"
         "except ConfigError as error: print(error)\n"
     )
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path),
-        "HF_ENDPOINT": os.environ["HF_ENDPOINT"],
-    }
+    told = online(script, tmp_path, os.environ["HF_ENDPOINT"])
+    size = 5_000_000 + len(json.dumps(MISTRAL))  # not the pickled weights
+    assert told[0] == f"{size} {size} 7241732096 file sizes from the Hub"
+    assert "the Hub has no such model" in told[1]
+    assert not any(path.endswith(".safetensors") for path in hub)
+
+
+def test_a_hub_that_cannot_be_reached_tells_nothing_and_is_no_error(tmp_path: Path) -> None:
+    script = "from selfdev_core.planning.models import ask_hub\nprint(ask_hub('lab/small', None))"
+    assert online(script, tmp_path, "http://127.0.0.1:1") == ["None"]
+
+
+def online(script: str, home: Path, endpoint: str) -> list[str]:
+    """What it prints, in a process of its own, since the library reads its endpoint when it is imported."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_ENDPOINT": endpoint}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    size = 5_000_000 + len(json.dumps(MISTRAL))  # not the pickled weights
-    assert done.stdout.splitlines()[0] == f"{size} {size} 7241732096 file sizes from the Hub"
-    assert "the Hub has no such model" in done.stdout.splitlines()[1]
-    assert not any(path.endswith(".safetensors") for path in hub)
+    return done.stdout.splitlines()
 
 
 def test_only_what_a_campaign_fetches_is_counted_and_pickled_weights_must_be_converted() -> None:
