@@ -12,7 +12,7 @@ from flows.names import FLOW
 from flows.transfer import transfer
 from flows.watch import watched
 from selfdev_core.ablation import ablation_plans, score_ablation
-from selfdev_core.assemble import assemble, earlier_result, save_result, with_transfer
+from selfdev_core.assemble import assemble, earlier_result, save_result, set_aside, with_transfer
 from selfdev_core.budget import reached
 from selfdev_core.config import CampaignConfig
 from selfdev_core.finalists import run_finalists
@@ -102,6 +102,8 @@ def _search(ready: Prepared, executor: Executor, iterate: Iterate, keep_result: 
         keys[name].append(iterate(spec))
         done.append(read_iteration(keys[name][-1], workspace))
         if not keep:
+            if aside := set_aside(plan.config):
+                workspace.progress.note(f"{plan.config.name}: the result of its earlier settings is kept as {aside}")
             earlier = assemble(plan, arms["trained"], arms["untrained"], None, earlier, workspace.store)
             keep_result(earlier)
 

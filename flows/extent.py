@@ -55,6 +55,6 @@ class Extent:
         if arm == "finalists" or not stage:
             return (self._rounds / whole, _FINALISTS / 3 / whole)
         done = (int(number) - 1) * len(self._arms) + self._arms.index(arm)
-        stages = list(_WEIGHTS)
-        before_stage = sum(_WEIGHTS[s] for s in stages[: stages.index(stage)])
-        return (min(done + before_stage, self._rounds) / whole, _WEIGHTS[stage] / whole)
+        stages, parts = list(_WEIGHTS), stage.split(" and ")  # `merge and evaluate`, where they go by turns
+        before_stage = sum(_WEIGHTS[s] for s in stages[: stages.index(parts[0])])
+        return (min(done + before_stage, self._rounds) / whole, sum(_WEIGHTS[part] for part in parts) / whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from selfdev_core.home import campaign_folder as campaign_folder
 from selfdev_core.home import replace_text, selfdev_home
 from selfdev_core.iteration import CampaignPlan, IterationRecord
 from selfdev_core.openings import read_openings
-from selfdev_core.records import Cost
+from selfdev_core.records import Cost, digest_of
 from selfdev_core.result import BudgetNote, CampaignResult, Interval, Stop, TransferResult
 from selfdev_core.statistics.intervals import mean_difference
 from selfdev_core.store.artifacts import ArtifactStore
@@ -118,6 +119,25 @@ def save_result(result: CampaignResult) -> Path:
     replace_text(folder / "result.json", result.model_dump_json(indent=1))
     replace_text(folder / "report.html", render_report(result))
     return folder / "report.html"
+
+
+def set_aside(config: CampaignConfig) -> Path | None:
+    """Keep a finished result of another configuration under this name beside the one that is to come; None if there is none.
+
+    Both files get a part of the digest of what they are the result of: `result-DIGEST.json`, `report-DIGEST.html`.
+    """
+    try:
+        found = load_result(config.name)
+    except ConfigError:
+        return None
+    content = content_of(found.config)
+    if not found.finished or content == content_of(config.model_dump(mode="json")):
+        return None
+    folder, mark = campaign_folder(config.name), digest_of(content)[:8]
+    for name, kind in (("report", "html"), ("result", "json")):
+        with suppress(FileNotFoundError):  # another run of the campaign may be first
+            os.replace(folder / f"{name}.{kind}", folder / f"{name}-{mark}.{kind}")
+    return folder / f"result-{mark}.json"
 
 
 def load_result(name: str) -> CampaignResult:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from selfdev_core.config import content_of
 from selfdev_core.iteration import CampaignPlan, IterationRecord
 from selfdev_core.ledger import read_ledger
 from selfdev_core.records import Record, digest_of
@@ -75,9 +74,18 @@ def _draw(one: IterationRecord) -> tuple[str, float, int]:
     return (one.result.factory_sha256, one.result.temperature, one.result.iteration)
 
 
+def _searched(plan: CampaignPlan) -> str:
+    """All that the arms draw, check and evaluate in an iteration: neither how many follow, nor finalists and controls, which
+    come at the end, nor the store."""
+    config = plan.config
+    drawn = config.factory.model_dump(mode="json", exclude={"iterations", "prompt"})
+    parts = [config.preference, config.dpo, config.ablation, plan.limits, plan.models, plan.search, plan.decoding]
+    others = [config.name, config.seed, plan.prompt, config.engine.key, config.controls.untrained]
+    return digest_of([drawn, *(part.model_dump(mode="json") for part in parts), *others])
+
+
 def _boundary(plan: CampaignPlan, iteration: int, workspace: Workspace) -> Boundary:
-    content = digest_of([content_of(plan.config.model_dump(mode="json")), plan.models.digest, plan.search.digest])
-    key = digest_of([BOUNDARIES, content, iteration])
+    key = digest_of([BOUNDARIES, _searched(plan), iteration])
     found = workspace.remembered(BOUNDARIES, key, Boundary)
     if found is not None:
         return found

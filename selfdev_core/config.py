@@ -197,9 +197,9 @@ class CampaignConfig(Section):
 
 
 def content_of(config: Mapping[str, object]) -> dict[str, object]:
-    """Of a configuration as plain data, what its search depends on: neither how the work is spread, nor when it stops, nor
-    where its finalists are measured afterwards."""
-    apart = ("resources", "budget", "engine", "transfer")
+    """Of a configuration as plain data, what its result depends on: neither how the work is spread and where it is stored,
+    nor when it stops, nor where its finalists are measured afterwards."""
+    apart = ("resources", "budget", "engine", "transfer", "store")
     content = {name: value for name, value in config.items() if name not in apart}
     engine = EngineConfig.model_validate(config.get("engine", {})).key
     return content | ({"engine": engine} if engine else {})

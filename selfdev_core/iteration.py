@@ -15,8 +15,10 @@ from selfdev_core.records import (
     Arm,
     Candidate,
     Cost,
+    EvaluateManifest,
     FactoryRef,
     GenerateManifest,
+    MergeManifest,
     ModelRef,
     ModelSet,
     QuestionSet,
@@ -38,6 +40,7 @@ from selfdev_core.stages.jobs import (
     ValidateJob,
     chunks,
 )
+from selfdev_core.stages.merge import at_once
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Limits, Workspace
 
@@ -137,22 +140,10 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         verdict = verdicts[program.algorithm_id]
         if verdict.accepted and verdict.fingerprint not in known:
             first.setdefault(verdict.fingerprint, program)
-    workspace.progress.stage(_label(spec, "merge"), len(first))
-    merged = executor.map(
-        MERGE,
-        [
-            MergeJob(models=spec.plan.models, limits=spec.plan.limits, programs=chunk)
-            for chunk in chunks(list(first.values()), resources.chunk_for(len(first)), resources.workers)
-        ],
-    )
+    merged, answered = _merge_and_evaluate(spec, list(first.values()), executor, workspace)
     add("merge", *(manifest.cost for manifest in merged))
-    failed = {m.algorithm_id: m.verdict for manifest in merged for m in manifest.merged if not m.verdict.accepted}
-    chosen = [program for program in first.values() if program.algorithm_id not in failed]
-    workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
-    answered = executor.map(
-        EVALUATE, evaluate_jobs(spec.plan, chosen, spec.plan.search, resources.chunk_for(len(chosen)))
-    )
     add("evaluate", *(manifest.cost for manifest in answered))
+    failed = _failed(merged)
     cards = {card.subject: card for manifest in answered for card in manifest.scorecards}
 
     def scored(program: Program) -> _Scored:
@@ -226,6 +217,42 @@ def evaluate_jobs(
 
     parts = chunks(programs, size, plan.config.resources.workers)
     return [job(part, ()) for part in parts] + [job((), (model,)) for model in plain]
+
+
+def _merge_and_evaluate(
+    spec: IterationSpec, programs: list[Program], executor: Executor, workspace: Workspace
+) -> tuple[list[MergeManifest], list[EvaluateManifest]]:
+    """All programs at once; where merged models are too big to wait, as many at a time as may, so that none is merged twice.
+
+    On Ray no merged model waits, since another node may evaluate it.
+    """
+    plan, resources = spec.plan, spec.plan.config.resources
+    size = len(programs) if workspace.settings.ray else min(len(programs), at_once(plan.models, workspace))
+    parts = [programs[i : i + size] for i in range(0, len(programs), size)] if programs else [[]]
+    merged: list[MergeManifest] = []
+    answered: list[EvaluateManifest] = []
+    if len(parts) > 1:
+        workspace.progress.stage(_label(spec, "merge and evaluate"), 2 * len(programs))
+    for part in parts:
+        if len(parts) == 1:
+            workspace.progress.stage(_label(spec, "merge"), len(part))
+        jobs = [
+            MergeJob(models=plan.models, limits=plan.limits, programs=chunk)
+            for chunk in chunks(part, resources.chunk_for(len(part)), resources.workers)
+        ]
+        made = executor.map(MERGE, jobs)
+        failed = _failed(made)
+        chosen = [program for program in part if program.algorithm_id not in failed]
+        if len(parts) == 1:
+            workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
+        merged += made
+        answered += executor.map(EVALUATE, evaluate_jobs(plan, chosen, plan.search, resources.chunk_for(len(chosen))))
+    return merged, answered
+
+
+def _failed(merged: list[MergeManifest]) -> dict[str, Verdict]:
+    """Algorithm id → verdict of programs that fail on the real tensors."""
+    return {one.algorithm_id: one.verdict for made in merged for one in made.merged if not one.verdict.accepted}
 
 
 def _generate(spec: IterationSpec, executor: Executor, workspace: Workspace) -> list[GenerateManifest]:

@@ -9,7 +9,7 @@ from selfdev_core.evaluation.questions import QuestionBlock
 from selfdev_core.iteration import IterationRecord
 from selfdev_core.ledger.events import LEDGER, LedgerSegment
 from selfdev_core.openings import OPENINGS, Opening
-from selfdev_core.records import GenerateManifest, Record, Scorecard, TrainManifest, Verdict
+from selfdev_core.records import GenerateManifest, Merged, Record, Scorecard, TrainManifest, Verdict
 from selfdev_core.result import TRANSFERS, TransferResult
 from selfdev_core.store.references import REFERENCES, References
 
@@ -25,6 +25,7 @@ class TaskResult(Record):
 KINDS: dict[str, type[Record]] = {
     "generated": GenerateManifest,
     "verdicts": Verdict,
+    "merged": Merged,
     "scorecards": Scorecard,
     "trained": TrainManifest,
     "iterations": IterationRecord,

@@ -80,7 +80,11 @@ class WorkspaceSettings(Record):
     save_steps: int = Field(
         default=50, description="Optimiser steps after which training can go on when it was killed."
     )
-    scratch_gb: float = Field(default=2.0, description="GiB of merged weights that may wait for their evaluation.")
+    scratch_gb: float = Field(
+        default=2.0,
+        description="GiB of merged weights that may wait for their evaluation, or one merged model per worker if that is more; "
+        "0: none waits.",
+    )
 
 
 class Workspace:
@@ -221,7 +225,14 @@ class Workspace:
         return (kind, key) in self._damaged
 
     def remember(
-        self, stage: str, kind: str, key: str, model: type[R], compute: Callable[[], R], amount: Callable[[R], Cost]
+        self,
+        stage: str,
+        kind: str,
+        key: str,
+        model: type[R],
+        compute: Callable[[], R],
+        amount: Callable[[R], Cost],
+        device: str = "cpu",
     ) -> R:
         """The stored record, or the computed one, stored. When another process was first, its record counts.
 
@@ -232,7 +243,7 @@ class Workspace:
         if record is not None:
             self.ledger.hit(stage, key)
             return record
-        with self.counted(stage, key, remade=self.was_damaged(kind, key)) as work:
+        with self.counted(stage, key, device, remade=self.was_damaged(kind, key)) as work:
             made = compute()
             record = self.store.add(kind, key, made)
             work.amount, work.raced = amount(record), record is not made

@@ -11,8 +11,8 @@ from pydantic import Field
 from selfdev_core.ledger.events import Event
 from selfdev_core.records import Cost, Record
 
-# Their results are not kept: a merge is scratch and a chunk's pairs are chosen in milliseconds, so they may be made again.
-WITHOUT_RECORD = ("merge", "pairs")
+# Its result is not kept: pairs are chosen in milliseconds, so they may be made again.
+WITHOUT_RECORD = ("pairs",)
 # What a model worker does. The other stages hold a processor for moments, and a device only where they name one.
 WORKERS_STAGES = ("generate", "evaluate", "train")
 
@@ -26,7 +26,8 @@ class StageTotal(Record):
         0, description="Units finished again although their record had been written: 0 unless it was removed."
     )
     remade: int = Field(
-        0, description="Units made again because a record was damaged, or is never kept (merge, pairs)."
+        0,
+        description="Units made again because a record was damaged, or is never kept: pairs, and the tensors of a merge.",
     )
     raced: int = Field(0, description="Units that another process stored while this campaign was computing them.")
     overhead_seconds: float = Field(

@@ -11,17 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from selfdev_core.errors import EngineError, StoreError
+from selfdev_core.algorithm.contract import CONTRACT_VERSION
+from selfdev_core.errors import StoreError
 from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.questions import QuestionBlock
 from selfdev_core.evaluation.scoring import scorecard_of
 from selfdev_core.records import Cost, EvaluateManifest, ModelRef, QuestionSet, Scorecard, digest_of
+from selfdev_core.stages import merge
 from selfdev_core.stages.jobs import EvaluateJob, Program
-from selfdev_core.stages.merge import merge_to_scratch, scratch_file
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "evaluate", 1_002
+NAME, VERSION = "evaluate", 1_000 * CONTRACT_VERSION + 2
 
 
 def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
@@ -53,7 +54,8 @@ def references(job: EvaluateJob) -> list[Reference]:
     key, models = _keys(job.questions, job.decoding), job.models.digest
     programs = [key(program.algorithm_id, models) for program in job.programs]
     plain = [key(model.name, model.sha256) for model in job.plain]
-    return [Reference("scorecards", one) for one in (*programs, *plain)]
+    cards = [Reference("scorecards", one) for one in (*programs, *plain)]
+    return cards + merge.references(job.programs, job.models, job.limits)
 
 
 def questions_of(questions: QuestionSet, workspace: Workspace) -> QuestionBlock:
@@ -89,25 +91,18 @@ def _program_scorecard(program: Program, job: EvaluateJob, block: QuestionBlock,
     subject = program.algorithm_id
 
     def compute() -> Scorecard:
-        weights = scratch_file(program, job.models, workspace)
-        if not weights.is_file():
-            again = merge_to_scratch(program, job.models, job.limits, workspace).verdict
-            if not again.accepted:
-                raise EngineError(
-                    f"program {subject} merged before but now fails ({again.reason}, {again.detail}); raise "
-                    "sandbox.seconds or lower resources.workers, and run the same command again"
-                )
-        try:
-            seed = workspace.folder(job.models.seed.sha256)
-            return _answered(subject, job.decoding, block, workspace, seed, weights)
-        finally:
-            weights.unlink(missing_ok=True)
+        weights = merge.merged_weights(program, job.models, job.limits, workspace)
+        seed = workspace.folder(job.models.seed.sha256)
+        return _answered(subject, job.decoding, block, workspace, seed, weights)
 
     def amount(card: Scorecard) -> Cost:
         return Cost(programs=1, questions=len(card.outcomes), tokens=card.tokens)
 
     key = _keys(job.questions, job.decoding)(subject, job.models.digest)
-    return workspace.remember(NAME, "scorecards", key, Scorecard, compute, amount)
+    try:
+        return workspace.remember(NAME, "scorecards", key, Scorecard, compute, amount)
+    finally:
+        merge.scratch_file(program, job.models, workspace).unlink(missing_ok=True)
 
 
 def _answered(

@@ -30,6 +30,10 @@ def _nothing(_: object) -> list[Reference]:
     return []
 
 
+def _merged(job: MergeJob) -> list[Reference]:
+    return merge.references(job.programs, job.models, job.limits)
+
+
 @dataclass(frozen=True)
 class Stage(Generic[J, M]):
     """A step of the method: its name and version (parts of the cache key) and the function that does it.
@@ -50,7 +54,7 @@ GENERATE: Stage[GenerateJob, GenerateManifest] = Stage(
 VALIDATE: Stage[ValidateJob, ValidateManifest] = Stage(
     validate.NAME, validate.VERSION, validate.validate, ValidateManifest, validate.references
 )
-MERGE: Stage[MergeJob, MergeManifest] = Stage(merge.NAME, merge.VERSION, merge.merge, MergeManifest)
+MERGE: Stage[MergeJob, MergeManifest] = Stage(merge.NAME, merge.VERSION, merge.merge, MergeManifest, _merged)
 EVALUATE: Stage[EvaluateJob, EvaluateManifest] = Stage(
     evaluate.NAME, evaluate.VERSION, evaluate.evaluate, EvaluateManifest, evaluate.references
 )

@@ -1,8 +1,8 @@
 """Stage: programs are run on the real task vectors and added to the seed.
 
-The merged tensors go to scratch space, where `evaluate` finds them, as long as there is room (`scratch_gb`); for what is
-not there it merges again, since program and models give the same tensors at any time. What is kept is the digest of the merged
-weights, or the reason why there are none.
+The merged tensors go to scratch space, where `evaluate` finds them, as long as there is room; for what is not there it
+merges again, since program and models give the same tensors at any time. What is stored, per program and as soon as it is
+known, is the digest of the merged weights, or the reason why there are none.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from selfdev_core.errors import StoreError
+from selfdev_core.algorithm.contract import CONTRACT_VERSION
+from selfdev_core.errors import EngineError, StoreError
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import merge_into, merged_specs
 from selfdev_core.records import Cost, Merged, MergeManifest, ModelSet, digest_of
 from selfdev_core.stages.jobs import MergeJob, Program
+from selfdev_core.store.references import Reference
 from selfdev_core.tensors.mapped import DTYPES
-from selfdev_core.tensors.written import Spec, TensorFile
+from selfdev_core.tensors.written import TensorFile
 from selfdev_core.workspace import Limits, Workspace
 
-NAME, VERSION = "merge", 1
+NAME, VERSION = "merge", 1_000 * CONTRACT_VERSION + 1
+PATIENCE = 4  # times the limit of seconds for a program that kept to it once
 
 
 def merge(job: MergeJob, workspace: Workspace) -> MergeManifest:
@@ -29,44 +33,94 @@ def merge(job: MergeJob, workspace: Workspace) -> MergeManifest:
     began = time.monotonic()
     merged = []
     for program in job.programs:
-        merged.append(merge_to_scratch(program, job.models, job.limits, workspace, room=workspace.settings.scratch_gb))
+        room = _has_room(job.models, workspace)
+        merged.append(_remembered(program, job.models, job.limits, workspace, into_scratch=room))
         workspace.progress.advance()
     cost = Cost(seconds=time.monotonic() - began, programs=len(merged))
     return MergeManifest(merged=tuple(merged), cost=cost)
+
+
+def references(programs: Iterable[Program], models: ModelSet, limits: Limits) -> list[Reference]:
+    """Records that the merging of these programs makes or finds."""
+    key = _keys(models, limits)
+    return [Reference("merged", key(program)) for program in programs]
+
+
+def merged_weights(program: Program, models: ModelSet, limits: Limits, workspace: Workspace) -> Path:
+    """The merged tensors as a safetensors file in scratch space, made (again) if they are not there; the caller removes it.
+
+    A program whose verdict is known gets `PATIENCE` times the seconds on a busy machine before it is given up.
+    Raises: EngineError when the program does not merge.
+    """
+    path = scratch_file(program, models, workspace)
+    if path.is_file():
+        return path
+    record = _remembered(program, models, limits, workspace, into_scratch=True)
+    if record.verdict.accepted and not path.is_file():
+        with workspace.counted(NAME, _keys(models, limits)(program), device=limits.device, remade=True) as work:
+            for seconds in (limits.seconds, PATIENCE * limits.seconds):
+                longer = limits.model_copy(update={"seconds": seconds})
+                record = _merge(program, models, longer, workspace, into_scratch=True)
+                if record.verdict.accepted:
+                    break
+            work.amount = Cost(programs=1)
+    if not record.verdict.accepted:
+        raise EngineError(
+            f"program {program.algorithm_id} does not merge ({record.verdict.reason}, {record.verdict.detail}); if the machine "
+            "is to blame, raise sandbox.seconds or lower resources.workers, and run the same command again"
+        )
+    return path
+
+
+def _remembered(program: Program, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool) -> Merged:
+    return workspace.remember(
+        NAME,
+        "merged",
+        _keys(models, limits)(program),
+        Merged,
+        lambda: _merge(program, models, limits, workspace, into_scratch),
+        lambda _: Cost(programs=1),
+        device=limits.device,
+    )
 
 
 def scratch_file(program: Program, models: ModelSet, workspace: Workspace) -> Path:
     return workspace.scratch / f"{models.digest[:16]}-{program.algorithm_id}.safetensors"
 
 
-def merge_to_scratch(
-    program: Program, models: ModelSet, limits: Limits, workspace: Workspace, room: float | None = None
-) -> Merged:
-    """Merge one program and leave its tensors in scratch space for `evaluate`, unless that holds over `room` GiB of them."""
-    key = digest_of([NAME, VERSION, models.digest, limits.digest, program.algorithm_id])
-    with workspace.counted(NAME, key, device=limits.device) as work:
-        seed = Checkpoint(workspace.folder(models.seed.sha256))
-        specs = merged_specs(seed, models.scope)
-        runner = workspace.merger(models, limits)
-        path = scratch_file(program, models, workspace)
-        if room is not None and _is_full(workspace, specs, room):
-            record = merge_into(None, program.algorithm_id, program.source, seed, runner)
-        else:
-            try:
-                with TensorFile(path, specs) as file:
-                    record = merge_into(file, program.algorithm_id, program.source, seed, runner)
-                    if not record.verdict.accepted:
-                        file.discard()
-            except OSError as error:
-                raise StoreError(
-                    f"{path}: merged weights cannot be written ({error}); free some space for TMPDIR"
-                ) from error
-        work.amount = Cost(programs=1)
-    return record
+def at_once(models: ModelSet, workspace: Workspace) -> int:
+    """How many merged models may wait in scratch space for their evaluation: `scratch_gb` of them, at least one per worker;
+    none where `scratch_gb` is 0."""
+    if not workspace.settings.scratch_gb:
+        return 0
+    seed = Checkpoint(workspace.folder(models.seed.sha256))
+    specs = merged_specs(seed, models.scope).values()
+    size = sum(DTYPES[spec.dtype][1] * math.prod(spec.shape) for spec in specs)
+    return max(workspace.settings.workers, int(workspace.settings.scratch_gb * 2**30 / size))
 
 
-def _is_full(workspace: Workspace, specs: dict[str, Spec], room: float) -> bool:
-    """Whether scratch space holds no more such weights: those of one campaign are all of one size."""
+def _has_room(models: ModelSet, workspace: Workspace) -> bool:
     waiting = sum(name.endswith(".safetensors") for name in os.listdir(workspace.scratch))
-    size = sum(DTYPES[spec.dtype][1] * math.prod(spec.shape) for spec in specs.values())
-    return (waiting + 1) * size > room * 2**30
+    return waiting < at_once(models, workspace)
+
+
+def _merge(program: Program, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool) -> Merged:
+    seed = Checkpoint(workspace.folder(models.seed.sha256))
+    runner = workspace.merger(models, limits)
+    if not into_scratch:
+        return merge_into(None, program.algorithm_id, program.source, seed, runner)
+    path = scratch_file(program, models, workspace)
+    try:
+        with TensorFile(path, merged_specs(seed, models.scope)) as file:
+            record = merge_into(file, program.algorithm_id, program.source, seed, runner)
+            if not record.verdict.accepted:
+                file.discard()
+            return record
+    except OSError as error:
+        raise StoreError(f"{path}: merged weights cannot be written ({error}); free some space for TMPDIR") from error
+
+
+def _keys(models: ModelSet, limits: Limits) -> Callable[[Program], str]:
+    """What makes the key of a program; the digests of the rest are made once."""
+    of, within = models.digest, limits.digest
+    return lambda program: digest_of([NAME, VERSION, of, within, program.algorithm_id])

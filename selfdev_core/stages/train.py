@@ -11,25 +11,37 @@ from selfdev_core.preference.adapters import shorten_adapter
 from selfdev_core.preference.dpo import Update, shorten_update, train_factory
 from selfdev_core.preference.saves import saves_of
 from selfdev_core.records import Cost, FactoryRef, GenerateManifest, TrainManifest
+from selfdev_core.stages.generate import VERSION as DRAWING
 from selfdev_core.stages.generate import generate
 from selfdev_core.stages.jobs import Program, TrainJob, ValidateJob, key_of
+from selfdev_core.stages.validate import VERSION as CHECKING
 from selfdev_core.stages.validate import validate
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "train", 1
+# The guard draws and checks programs: what that gives is part of what a training gives.
+NAME, VERSION = "train", 1_000_000 * DRAWING + 10 * CHECKING + 1
 STEP_SHARES = (1.0, 0.5, 0.25)
 
 
 def train(job: TrainJob, workspace: Workspace) -> TrainManifest:
-    """The next factory (or the same one when the guard refused every step), its checkpoint in the store."""
+    """The next factory (or the same one when the guard refused every step), its checkpoint in the store.
+
+    When another process stored one for the same job first, that one counts.
+    """
     key = key_of(NAME, VERSION, job)
     known = workspace.remembered("trained", key, TrainManifest)
     if known is not None and workspace.holds(known.factory.sha256):
         workspace.ledger.hit(NAME, key)
         return known
-    with workspace.counted(NAME, key, remade=known is not None or workspace.was_damaged("trained", key)):
+    lost = known is not None or workspace.was_damaged("trained", key)
+    with workspace.counted(NAME, key, remade=lost) as work:
         made = _train(job, workspace)
+        if not lost:  # on a GPU two trainings of one job differ, and a campaign goes on from one of them
+            counts = workspace.store.add("trained", key, made)
+            if counts != made and workspace.holds(counts.factory.sha256):
+                work.raced = True
+                return counts
         workspace.store.write("trained", key, made)
     return made
 

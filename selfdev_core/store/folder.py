@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from selfdev_core.errors import CorruptRecord, StoreError
 from selfdev_core.store.filesystem import MARKER, Objects, Stored, Tick
+from selfdev_core.store.patience import patiently
 
 # A network folder whose server is away; the disk below an unmounted one is not the store (see `_here`).
 _PASSING = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EINTR}
@@ -69,8 +71,16 @@ class FolderObjects(Objects):
         return True
 
     def size(self, name: str) -> int | None:
-        path = self.root / name
-        return path.stat().st_size if path.is_file() else None
+        def work() -> int | None:
+            path = self.root / name
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self._here()
+                return None
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+        return self._do(f"could not look at {name}", work)
 
     def upload(self, name: str, source: Path, tick: Tick) -> None:
         def copy(path: Path) -> None:
@@ -83,12 +93,31 @@ class FolderObjects(Objects):
     def download(self, name: str, target: Path, size: int, tick: Tick) -> None:
         """A hard link where the two folders share a disk, so that a checkpoint takes its space once."""
         source = self.root / name
+
+        def work() -> bool:
+            target.unlink(missing_ok=True)
+            try:
+                try:
+                    os.link(source, target)
+                except FileNotFoundError:
+                    raise
+                except OSError:
+                    shutil.copyfile(source, target)
+            except FileNotFoundError:
+                if not target.parent.is_dir():
+                    raise
+                self._here()
+                return False
+            return True
+
         try:
-            os.link(source, target)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(source, target)
+            found = patiently(work, self._passing, self.patience)
+        except OSError as error:
+            if self._passing(error):
+                raise StoreError(f"store {self.address}: could not fetch {name}: {self._mend(error)}") from None
+            raise  # of the folder that it goes to
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no such object", name)
         tick(size)
 
     def list(self, folder: str = "") -> Iterator[Stored]:

@@ -69,7 +69,8 @@ class S3Objects(Objects):
         if self.read(probe) != b"writable":
             raise StoreError(f"store {self.address}: does not give back what was written; use another service")
         self.conditional = True
-        self.conditional = not self.create(probe, b"written over")
+        overwritten = self.create(probe, b"written over")
+        self.conditional = self.conditional and not overwritten
         self.remove(probe)
 
     def read(self, name: str) -> bytes | None:
@@ -94,6 +95,9 @@ class S3Objects(Objects):
                 return True
             except (FileExistsError, OSError) as error:
                 if isinstance(error, FileExistsError) or _status(error) == 412:
+                    return False
+                if _code(error) == "NotImplemented":  # an older service
+                    self.conditional = False
                     return False
                 raise
 
@@ -220,7 +224,7 @@ class S3Objects(Objects):
 
         status = _status(error)
         if status:
-            return status >= 500 or status == 429 or _code(error) in _PASSING_CODES
+            return (status >= 500 and status != 501) or status == 429 or _code(error) in _PASSING_CODES
         transfer = (
             HTTPClientError,
             UnreachableError,

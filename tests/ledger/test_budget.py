@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from selfdev_core.assemble import campaign_folder, earlier_result
+from selfdev_core.assemble import campaign_folder, earlier_result, save_result, set_aside
 from selfdev_core.budget import reached
 from selfdev_core.config import CampaignConfig
 from selfdev_core.evaluation.sources import QuestionSource
@@ -166,6 +166,27 @@ def test_another_campaign_of_the_same_name_is_asked_anew(workspace: Workspace) -
     assert reached(other, iterations(1), iterations(1, "untrained"), workspace) is not None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finalists": {"count": 2}},
+        {"controls": {"human": ["linear"]}},
+        {"store": "elsewhere"},
+        {"factory": {"iterations": 9, "samples": SAMPLES}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_hours_spent_later_do_not_stop_a_search_that_does_the_same(
+    workspace: Workspace, change: dict[str, Any]
+) -> None:
+    ran("a", 0, 1.0)
+    assert after(1, workspace, wall_hours=2.0) is None
+    ran("b", 5, 9.0)
+    raw = plan(wall_hours=2.0).config.model_dump(mode="json")
+    other = plan().model_copy(update={"config": CampaignConfig.model_validate(raw | change)})
+    assert reached(other, iterations(1), iterations(1, "untrained"), workspace) is None
+
+
 def test_a_stop_says_what_ended_the_search_and_how_to_go_on() -> None:
     told = Stop(cap="programs", limit=29, spent=10, iterations=1, planned=4).told
     assert "budget.programs" in told and "after 1 of 4 iterations" in told and "10 of 29 programs" in told
@@ -218,6 +239,30 @@ def test_a_result_is_found_again_under_another_budget_and_other_resources(home: 
     resources = changed.resources.model_copy(update={"workers": 7})
     assert earlier_result(changed.model_copy(update={"resources": resources})) is not None
     assert earlier_result(changed.model_copy(update={"seed": 9})) is None
+
+
+def test_a_finished_result_of_other_settings_is_set_aside_not_overwritten(home: Path) -> None:
+    def result(finished: bool, **change: Any) -> CampaignResult:
+        config = plan().config.model_copy(update=change)
+        return CampaignResult(
+            name="mine",
+            config=config.model_dump(mode="json"),
+            finished=finished,
+            started_at="x",
+            conditions={},
+            iterations=(),
+        )
+
+    folder = home / "campaigns" / "mine"
+    assert set_aside(plan().config) is None
+    save_result(result(True))
+    assert set_aside(plan(tokens=5).config) is None
+    aside = set_aside(plan().config.model_copy(update={"seed": 9}))
+    assert aside is not None and CampaignResult.model_validate_json(aside.read_text()) == result(True)
+    assert sorted(path.suffix for path in folder.glob("re*-*")) == [".html", ".json"]
+    assert not (folder / "result.json").exists()
+    save_result(result(False))
+    assert set_aside(plan().config.model_copy(update={"seed": 9})) is None
 
 
 def test_a_budget_that_allows_no_iteration_is_refused() -> None:

@@ -43,16 +43,16 @@ def test_the_same_key_in_another_stage_is_other_work() -> None:
     assert ledger.cost.programs == 2
 
 
-def test_work_on_a_damaged_record_and_merges_made_again_are_not_called_repeated() -> None:
+def test_work_on_a_damaged_record_and_what_is_never_kept_are_not_called_repeated() -> None:
     ledger = add_up(
         "c",
         [
             process(
-                "a", done(1, "x"), done(2, "x", remade=True), done(3, "m", stage="merge"), done(4, "m", stage="merge")
+                "a", done(1, "x"), done(2, "x", remade=True), done(3, "m", stage="pairs"), done(4, "m", stage="pairs")
             )
         ],
     )
-    assert {name: stage.remade for name, stage in ledger.stages.items()} == {"evaluate": 1, "merge": 1}
+    assert {name: stage.remade for name, stage in ledger.stages.items()} == {"evaluate": 1, "pairs": 1}
     assert ledger.repeated_evaluations == 0 and not any(ledger.repeated.values())
 
 

@@ -37,6 +37,7 @@ class FaultyProxy:
         self.choose: Choose = lambda method, path: ""
         self.answered: Answered = lambda method, path, status: None
         self.stall = 5.0  # seconds without an answer
+        self.older = False  # a service that knows no conditional writes, and says so
         self.seen: list[tuple[str, str, str]] = []
         self._away = threading.Event()
         proxy = self
@@ -85,7 +86,9 @@ class FaultyProxy:
         body = _body_of(client)
         fault = "reset" if self._away.is_set() else self.choose(client.command, client.path)
         self.seen.append((client.command, client.path, fault))
-        if fault in _CODES:
+        if self.older and "If-None-Match" in client.headers:
+            _answer(client, 501, {"Content-Type": "application/xml"}, _BODY.format(code="NotImplemented").encode())
+        elif fault in _CODES:
             _answer(client, int(fault), {"Content-Type": "application/xml"}, _BODY.format(code=_CODES[fault]).encode())
         elif fault == "timeout":
             time.sleep(self.stall)

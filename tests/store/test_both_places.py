@@ -181,3 +181,33 @@ def test_a_folder_that_is_unmounted_for_a_while_is_waited_for(tmp_path: Path) ->
     with pytest.raises(StoreError, match="removed or unmounted"):
         store.write("costs", OTHER, Cost(tokens=2))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("call", ["size", "download"])
+def test_a_checkpoint_in_a_folder_that_is_unmounted_for_a_while_is_waited_for(tmp_path: Path, call: str) -> None:
+    store, away = ArtifactStore(tmp_path / "store"), tmp_path / "away"
+    store.objects.write("blobs/x", b"12345")
+    (tmp_path / "store").rename(away)
+    (tmp_path / "store").mkdir()
+
+    def mount() -> None:
+        (tmp_path / "store").rmdir()
+        away.rename(tmp_path / "store")
+
+    def ask() -> object:
+        if call == "size":
+            return store.objects.size("blobs/x")
+        store.objects.download("blobs/x", tmp_path / "copy", 5, lambda _: None)
+        return len((tmp_path / "copy").read_bytes())
+
+    back = threading.Timer(1.0, mount)
+    back.start()
+    assert ask() == 5
+    back.join()
+    assert store.objects.size("blobs/none") is None
+    with pytest.raises(FileNotFoundError):
+        store.objects.download("blobs/none", tmp_path / "copy", 5, lambda _: None)
+    (tmp_path / "store").rename(away)
+    store.objects.patience = 0.5
+    with pytest.raises(StoreError, match="removed or unmounted"):
+        ask()

@@ -174,6 +174,17 @@ def test_an_interrupted_upload_leaves_no_object(
     assert store.objects.drop_unfinished(later, really=False) == 0
 
 
+def test_a_service_that_says_it_knows_no_conditional_writes_is_used_without_waiting(
+    proxy: FaultyProxy, bucket: str
+) -> None:
+    proxy.older = True
+    store = ArtifactStore(f"s3://{bucket}")
+    asked = sum(method == "PUT" and ".probe" in path for method, path, _ in proxy.seen)
+    assert asked <= 4  # it is not taken for trouble that may pass
+    assert isinstance(store.objects, s3.S3Objects) and not store.objects.conditional
+    assert store.add("costs", KEYS[0], Cost(tokens=1)) == store.add("costs", KEYS[0], Cost(tokens=2)) == Cost(tokens=1)
+
+
 def test_a_service_without_conditional_writes_is_found_out_and_used(
     proxy: FaultyProxy, bucket: str, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
