@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfdev_core.errors import CheckpointError
 from selfdev_core.merging.checkpoints import Checkpoint, file_digest
-from selfdev_core.merging.scope import in_scope
+from selfdev_core.merging.scope import aliases, in_scope, is_weight, merged_names, ties
 from selfdev_core.records import Scope
 from selfdev_core.tensors.finite import finite
-from selfdev_core.tensors.mapped import FLOATS
+from selfdev_core.tensors.mapped import FLOATS, blocks
+from selfdev_core.tensors.written import raw
+
+if TYPE_CHECKING:
+    import torch
 
 # Settings that change what a weight means without changing its shape.
 _MEANING = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act")
@@ -26,6 +30,7 @@ _KEPT = (
     "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id",
 )  # fmt: skip
 _NAMED = 3  # names told per kind of mismatch
+_QUANTISED = "is quantised (quantization_config in its config.json); give it in bf16, fp16 or fp32"
 _BIG = 2**30  # bytes of weights from which on reading them is announced
 _VOCABULARY = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
 
@@ -60,8 +65,10 @@ def check_headers(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope
 def check_finite(
     seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, note: Callable[[str], None] | None = None
 ) -> None:
-    """Read what matters of every checkpoint. Raises: CheckpointError naming the tensors that hold NaN or infinity."""
-    _refuse(tuple(_not_finite(seed, experts, scope, note or (lambda _: None))))
+    """Read what matters of every checkpoint. Raises: CheckpointError naming the tensors that hold NaN or infinity, and tied
+    ones that are stored twice and differ."""
+    torn = _torn({"seed": seed, **experts}, scope)
+    _refuse((*torn, *_not_finite(seed, experts, scope, note or (lambda _: None))))
 
 
 def _refuse(faults: tuple[str, ...]) -> None:
@@ -73,11 +80,13 @@ def compare(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) -> F
     """Everything that headers, configs and tokenizers tell; no weight is read."""
     faults: list[str] = []
     warnings: list[str] = []
-    merged = [name for name in seed.shapes if in_scope(name, scope)]
-    if not merged:
+    merged = merged_names(seed, scope)
+    quantised = [name for name in seed.shapes if in_scope(name, scope) and _is_quantised(seed, name)]
+    if not merged and not quantised:
         faults.append(f"models.scope: {scope!r} matches no parameter of {seed.folder}; try scope: all")
-    quantised = [name for name in merged if seed.dtypes[name] not in FLOATS]
-    if quantised:
+    if "quantization_config" in seed.config:
+        faults.append(f"models.seed ({seed.folder}): {_QUANTISED}")
+    elif quantised:
         faults.append(
             f"models.seed ({seed.folder}): {_list(quantised)} {_are(quantised)} stored as {seed.dtypes[quantised[0]]}; "
             "give the model in bf16, fp16 or fp32"
@@ -99,7 +108,7 @@ def _tensors(seed: Checkpoint, model: Checkpoint, merged: list[str]) -> Fit:
     faults, warnings = [], []
     missing = [name for name in merged if name not in model.shapes]
     if missing:
-        why = " (its embeddings are tied, the seed's are not)" if _tied(model) and not _tied(seed) else ""
+        why = " (its embeddings are tied, the seed's are not)" if ties(model.config) and not ties(seed.config) else ""
         faults.append(f"has no tensor {_list(missing)}{why}")
     there = [name for name in merged if name in model.shapes]
     differ = [name for name in there if model.shapes[name] != seed.shapes[name]]
@@ -107,7 +116,7 @@ def _tensors(seed: Checkpoint, model: Checkpoint, merged: list[str]) -> Fit:
         vocabulary = all(any(part in name for part in _VOCABULARY) for name in differ)
         mend = "; its vocabulary has another size: scope mlp leaves the embeddings out" if vocabulary else ""
         faults.append(_shapes(seed, model, differ) + mend)
-    quantised = [name for name in there if model.dtypes[name] not in FLOATS and seed.dtypes[name] in FLOATS]
+    quantised = [name for name in there if model.dtypes[name] not in FLOATS]
     if quantised:
         dtype = model.dtypes[quantised[0]]
         faults.append(f"{_list(quantised)} {_are(quantised)} stored as {dtype}; give the expert in bf16, fp16 or fp32")
@@ -126,7 +135,7 @@ def _tensors(seed: Checkpoint, model: Checkpoint, merged: list[str]) -> Fit:
 
 def _outside(seed: Checkpoint, model: Checkpoint, merged: set[str]) -> Fit:
     """What is not merged stays the seed's, so an expert may differ there."""
-    outside = [name for name in seed.shapes if name not in merged]
+    outside = [name for name in seed.shapes if name not in merged and name not in aliases(seed)]
     missing = [name for name in outside if name not in model.shapes]
     differ = [name for name in outside if name in model.shapes and model.shapes[name] != seed.shapes[name]]
     warnings = []
@@ -145,7 +154,7 @@ def _settings(seed: Checkpoint, model: Checkpoint) -> Fit:
             if key in seed.config and model.config.get(key, seed.config[key]) != seed.config[key]:
                 lines.append(f"{key} is {model.config[key]!r}, the seed's is {seed.config[key]!r}{after}")
     if "quantization_config" in model.config:
-        faults.append("is quantised (quantization_config in its config.json); give it in bf16, fp16 or fp32")
+        faults.append(_QUANTISED)
     return Fit(tuple(faults), tuple(warnings))
 
 
@@ -225,27 +234,48 @@ def _template(folder: Path) -> str:
 def _not_finite(
     seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, note: Callable[[str], None]
 ) -> Iterable[str]:
-    """One line per model that holds NaN or infinity where it matters: anywhere in the seed, in scope in an expert."""
+    """One line per model that holds NaN or infinity where it matters: anywhere in the seed, in what is merged in an expert."""
+    merged = merged_names(seed, scope)
     for label, model in {"seed": seed, **experts}.items():
-        names = [name for name in seed.shapes if name in model.shapes and (model is seed or in_scope(name, scope))]
+        names = [name for name in seed.shapes if is_weight(seed, name)] if model is seed else merged
         total = sum(model.pieces[name].bytes for name in names)
         done = told = 0
+        bad = []
         for name in names:
             if total >= _BIG and 4 * done // total > told:
                 told = 4 * done // total
                 note(f"checking that {label} is finite: {done / 1e9:.1f} of {total / 1e9:.1f} GB read")
             done += model.pieces[name].bytes
-            if model.dtypes[name] not in FLOATS:
-                continue
-            good = finite(model.tensor(name))
+            if not finite(model.tensor(name)):
+                bad.append(name)
             model.forget(name)
-            if not good:
-                yield f"{label} ({model.folder}): {name} holds NaN or infinity"
-                break
+        if bad:
+            yield f"{label} ({model.folder}): {_list(bad)} {'holds' if len(bad) == 1 else 'hold'} NaN or infinity"
 
 
-def _tied(model: Checkpoint) -> bool:
-    return bool(model.config.get("tie_word_embeddings", False))
+def _torn(models: dict[str, Checkpoint], scope: Scope) -> Iterable[str]:
+    """One line per model that stores a tied weight twice, and not the same one."""
+    for label, model in models.items():
+        for head, embedding in aliases(model).items():
+            same = not in_scope(head, scope) or _equal(model.tensor(head), model.tensor(embedding))
+            model.forget(head)
+            model.forget(embedding)
+            if not same:
+                yield (
+                    f"{label} ({model.folder}): {head} and {embedding} differ though its embeddings are tied "
+                    "(tie_word_embeddings); set that to false in its config.json, or remove the one that is not meant"
+                )
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one shape and dtype hold the same bytes."""
+    a, b = raw(one), raw(other)
+    return all(bytes(a[span]) == bytes(b[span]) for span in blocks(len(a), 1 << 20))
+
+
+def _is_quantised(model: Checkpoint, name: str) -> bool:
+    """Whether a tensor bears the name of a weight and holds no plain numbers; masks and positions are no weights."""
+    return model.dtypes[name] not in FLOATS and "weight" in name.rpartition(".")[2]
 
 
 def _list(names: list[str]) -> str:

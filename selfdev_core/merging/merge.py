@@ -12,24 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.merging.scope import in_scope
+from selfdev_core.merging.scope import merged_names
 from selfdev_core.records import Merged, Scope, Verdict
 from selfdev_core.sandbox.bundle import Bundle, describe_bundle, write_bundle
 from selfdev_core.sandbox.received import Refused, Run, Sink
 from selfdev_core.sandbox.vectors import Sources
 from selfdev_core.tensors.finite import finite
-from selfdev_core.tensors.mapped import FLOATS, blocks
+from selfdev_core.tensors.mapped import blocks
 from selfdev_core.tensors.written import Behind, Spec, raw
 
 if TYPE_CHECKING:
     import torch
 
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
-
-
-def merged_names(seed: Checkpoint, scope: Scope) -> list[str]:
-    """The parameters that are merged, in order: those in scope that hold floating-point numbers."""
-    return [name for name, piece in seed.pieces.items() if in_scope(name, scope) and piece.dtype in FLOATS]
 
 
 def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, folder: Path) -> dict[str, Bundle]:
@@ -63,7 +58,8 @@ def _slice(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     if tensor.dim() == 1:
         return tensor[:PROBE_COLUMNS].clone()
-    return tensor[:PROBE_ROWS, :PROBE_COLUMNS].clone()
+    leading = (slice(1),) * (tensor.dim() - 2)  # of stacked experts, say, the first
+    return tensor[(*leading, slice(PROBE_ROWS), slice(PROBE_COLUMNS))].clone()
 
 
 class Runner(Protocol):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from selfdev_core.errors import CheckpointError
 from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.scope import aliases
 from selfdev_core.tensors.mapped import Piece
 from selfdev_core.tensors.written import raw, write_at
 
@@ -20,16 +22,17 @@ if TYPE_CHECKING:
 
 # Beside the weights: configs, tokenizers, chat templates, licences. Never code, never pickle; the seed's card is not ours.
 _KEPT = (".json", ".txt", ".model", ".jinja")
-_INDEX = "model.safetensors.index.json"
+_ALONE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # transformers wants one of them
 _NOT_OURS = ("card.json", _INDEX)
 _COPIED_AT_ONCE = 64 << 20
 
 
 class ModelFolder:
     """A new Hugging Face folder like the seed's: same shards, dtypes, configs and tokenizer. Merged tensors come one by
-    one, in any order (`put`); what does not come is the seed's own.
+    one, in any order (`put`); what does not come is the seed's own. A tied weight that the seed stores twice is written twice.
 
-    As a context manager it leaves the whole folder, or nothing when the block raises or calls `discard`.
+    As a context manager it leaves the whole folder, on disk, or nothing when the block raises, is interrupted or calls
+    `discard`.
     Raises (on opening, writing, closing): CheckpointError when the folder exists or cannot be written.
     """
 
@@ -42,22 +45,22 @@ class ModelFolder:
         self._temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
         self._fds: dict[Path, int] = {}
         self._merged: set[str] = set()
+        self._again: dict[str, list[str]] = {}  # name → the other names under which the seed stores it
+        for other, name in aliases(seed).items():
+            self._again.setdefault(name, []).append(other)
         self._kept = True
-        try:
+        with self._or_nothing():
             self._temporary.mkdir(parents=True)
             for path in seed.files:
                 self._fds[path] = os.open(self._temporary / path.name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            self._refuse(error)
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """Write a merged tensor (the seed's shape and dtype) at its place in its shard."""
-        piece = self._seed.pieces[name]
-        try:
-            write_at(self._fds[piece.path], raw(tensor), piece.begin)
-        except OSError as error:
-            self._refuse(error)
-        self._merged.add(name)
+        for one in (name, *self._again.get(name, ())):
+            piece = self._seed.pieces[one]
+            with self._or_nothing():
+                write_at(self._fds[piece.path], raw(tensor), piece.begin)
+            self._merged.add(one)
 
     def describe(self, card: str) -> None:
         """The model card, README.md: what a person reads of the model."""
@@ -70,7 +73,7 @@ class ModelFolder:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _finish(self) -> None:
-        try:
+        with self._or_nothing():
             for path, fd in self._fds.items():
                 with path.open("rb") as source:
                     _copy_rest(
@@ -78,22 +81,37 @@ class ModelFolder:
                         fd,
                         [p for n, p in self._seed.pieces.items() if n in self._merged and p.path == path],
                     )
+                os.fsync(fd)
             self._close()
             for path in sorted(self._seed.folder.iterdir()):
                 wanted = path.suffix in _KEPT or path.name.upper().startswith(("LICENSE", "NOTICE"))
                 if wanted and path.is_file() and path.name not in _NOT_OURS:
-                    shutil.copyfile(path, self._temporary / path.name)
-            if len(self._seed.files) > 1:
-                (self._temporary / _INDEX).write_text(json.dumps(_index(self._seed), indent=2) + "\n", encoding="utf-8")
+                    self._write(path.name, path.read_bytes())
+            if [path.name for path in self._seed.files] != [_ALONE]:
+                self._write(_INDEX, (json.dumps(_index(self._seed), indent=2) + "\n").encode())
             if self._card:
-                (self._temporary / "README.md").write_text(self._card, encoding="utf-8")
+                self._write("README.md", self._card.encode())
+            _flush(self._temporary)
             self._temporary.rename(self.out)
-        except OSError as error:
-            self._refuse(error)
+            _flush(self.out.parent)
 
-    def _refuse(self, error: OSError) -> None:
-        self.discard()
-        raise CheckpointError(f"{self.out}: cannot be written: {error}") from error
+    def _write(self, name: str, content: bytes) -> None:
+        with (self._temporary / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Leave nothing when the block raises or is interrupted; what the disk does not take is told as CheckpointError."""
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise CheckpointError(f"{self.out}: cannot be written: {error}") from error
+        except BaseException:
+            self.discard()
+            raise
 
     def _close(self) -> None:
         for fd in self._fds.values():
@@ -137,6 +155,14 @@ def _copy(source: int, out: int, first: int, last: int) -> None:
             raise OSError("the seed's file ended early; was it changed meanwhile?")
         write_at(out, memoryview(data), first)
         first += len(data)
+
+
+def _flush(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _index(seed: Checkpoint) -> dict[str, object]:

@@ -78,8 +78,11 @@ def swap(loaded: Loaded, weights: Path | None) -> None:
     unknown = sorted(set(merged) - set(parameters))
     if unknown:
         raise EngineError(f"{weights}: {unknown[0]!r} is no parameter of the seed model")
+    new = [name for name in merged if name not in loaded.original]
     with torch.no_grad():
-        for name, tensor in {**loaded.original, **merged}.items():
-            if name in merged and name not in loaded.original:
-                loaded.original[name] = parameters[name].detach().clone()
+        for name, tensor in loaded.original.items():
+            if new or name not in merged:  # under a new name may lie what an older one has replaced
+                parameters[name].copy_(tensor)
+        loaded.original.update({name: parameters[name].detach().clone() for name in new})
+        for name, tensor in merged.items():
             parameters[name].copy_(tensor)

@@ -14,7 +14,7 @@ from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.spec import GraderSpec
 from selfdev_core.iteration import _merge_and_evaluate
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.merging.merge import merged_names
+from selfdev_core.merging.scope import merged_names
 from selfdev_core.records import Cost, EvaluateManifest, Merged, MergeManifest, ModelRef, ModelSet, QuestionSet, Verdict
 from selfdev_core.resources import ResourcesConfig
 from selfdev_core.sandbox.received import Run, Sink
