@@ -20,6 +20,7 @@ from selfdev_core.iteration import CampaignPlan, TargetPlan
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.fit import check_fit
 from selfdev_core.merging.hub import Source, resolve
+from selfdev_core.merging.stamps import Stamps, stamps_of
 from selfdev_core.records import ModelRef, ModelSet, QuestionSet, Scope, Split
 from selfdev_core.resources import ResourcesConfig
 from selfdev_core.sandbox import layers
@@ -34,10 +35,11 @@ class Prepared(NamedTuple):
 
 
 class Models(NamedTuple):
-    """A checked model set and where its checkpoints lie (sha256 → folder)."""
+    """A checked model set, where its checkpoints lie (sha256 → folder) and how their files looked then (sha256 → stamps)."""
 
     refs: ModelSet
     folders: dict[str, str]
+    stamps: dict[str, Stamps]
 
 
 def prepare(config: CampaignConfig, note: Callable[[str], None] | None = None) -> Prepared:
@@ -61,6 +63,7 @@ def prepare(config: CampaignConfig, note: Callable[[str], None] | None = None) -
         store=str(config.store or selfdev_home() / "store"),
         campaign=config.name,
         models=models.folders | {sha: folder for one in targets.values() for sha, folder in one.models.folders.items()},
+        stamps=models.stamps | {sha: look for one in targets.values() for sha, look in one.models.stamps.items()},
         workers=config.resources.workers,
         least_level=config.sandbox.least_level,
         engine=_engine(config.engine, config.resources),
@@ -181,13 +184,16 @@ def check_models(
     """Open every checkpoint, check that they fit together, and name them by content; `note` hears warnings and progress."""
     opened = Checkpoint(seed)
     others = {name: Checkpoint(folder) for name, folder in experts.items()}
+    looks = {name: stamps_of(model) for name, model in others.items()}
+    look = stamps_of(opened)
     for warning in check_fit(opened, others, scope, note):
         if note is not None:
             note(f"note: {warning}")
     base = ModelRef(name="seed", sha256=opened.sha256())
     refs = {name: ModelRef(name=name, sha256=model.sha256()) for name, model in others.items()}
     folders = {base.sha256: str(seed)} | {refs[name].sha256: str(folder) for name, folder in experts.items()}
-    return Models(ModelSet(seed=base, experts=tuple(refs.values()), scope=scope), folders)
+    stamps = {base.sha256: look} | {refs[name].sha256: one for name, one in looks.items()}
+    return Models(ModelSet(seed=base, experts=tuple(refs.values()), scope=scope), folders, stamps)
 
 
 def open_test_split(

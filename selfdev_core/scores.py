@@ -15,6 +15,7 @@ from selfdev_core.evaluation.graders.pool import try_grader
 from selfdev_core.evaluation.questions import QuestionBlock, set_of
 from selfdev_core.evaluation.sources import QuestionSource
 from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.stamps import stamps_of
 from selfdev_core.prepare import model_sources
 from selfdev_core.records import ModelRef, OutcomeKind, Tally
 from selfdev_core.stages.evaluate import model_scorecard
@@ -79,8 +80,13 @@ def score(
     Raises: CheckpointError when the folder is no checkpoint; EngineError when it cannot be loaded; ConfigError from
     a user's own grader.
     """
-    reference = ModelRef(name="model", sha256=Checkpoint(model).sha256())
-    settings = WorkspaceSettings(store=store, models={reference.sha256: str(model.resolve())}, workers=workers)
+    opened = Checkpoint(model.resolve())
+    stamps = stamps_of(opened)
+    sha256 = opened.sha256()
+    reference = ModelRef(name="model", sha256=sha256)
+    settings = WorkspaceSettings(
+        store=store, models={sha256: str(opened.folder)}, stamps={sha256: stamps}, workers=workers
+    )
     size, block = asked.decoding.batch_size, asked.block
     parts = [
         QuestionBlock(split=block.split, items=block.items[at : at + size]) for at in range(0, len(block.items), size)

@@ -25,6 +25,7 @@ from selfdev_core.ledger.journal import Journal
 from selfdev_core.ledger.meter import Meter
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import Runner, write_bundles
+from selfdev_core.merging.stamps import Stamps, check_unchanged, stamps_of
 from selfdev_core.progress import Progress, Silent
 from selfdev_core.records import Cost, FactoryRef, Level, ModelSet, Record
 from selfdev_core.sandbox import layers
@@ -73,6 +74,10 @@ class WorkspaceSettings(Record):
     store: str = Field(description="A folder, or s3://bucket/prefix; credentials are never part of it.")
     campaign: str = Field(default="", description="Whose references the store keeps; empty: nobody's.")
     models: dict[str, str] = Field(description="Checkpoint sha256 → folder.")
+    stamps: dict[str, Stamps] = Field(
+        default={},
+        description="Checkpoint sha256 → how its files looked; a model without them is read once and compared.",
+    )
     workers: int
     least_level: Level | None = None
     engine: EngineConfig = EngineConfig()
@@ -106,6 +111,7 @@ class Workspace:
         self._damaged: set[tuple[str, str]] = set()
         self._sandboxes: dict[str, Sandbox] = {}
         self._genuine: set[str] = set()
+        self._stamps = dict(settings.stamps)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -126,15 +132,35 @@ class Workspace:
     def folder(self, sha256: str) -> Path:
         """Folder of a checkpoint: a model of the campaign, or a factory in the store.
 
-        Raises: CheckpointError when it is in neither, or the stored one is damaged.
+        Raises: CheckpointError when it is in neither, the stored one is damaged or the model has changed (`unchanged`).
         """
         if sha256 in self.settings.models:
+            self.unchanged(sha256)
             return Path(self.settings.models[sha256])
         if not self.holds(sha256):
             raise CheckpointError(
                 f"checkpoint {sha256[:12]} is not in the store; run the campaign again to make it anew"
             )
         return self.store.cache / sha256
+
+    def unchanged(self, *models: str) -> None:
+        """Look whether models of the campaign still are what they were when their digests were taken.
+
+        Raises: CheckpointError naming the file that has changed, or the folder that holds another model on this machine.
+        """
+        for sha256 in models:
+            if sha256 not in self.settings.models:
+                continue
+            folder = Path(self.settings.models[sha256])
+            if sha256 not in self._stamps:
+                model = Checkpoint(folder)
+                stamps = stamps_of(model)
+                if model.sha256() != sha256:
+                    raise CheckpointError(
+                        f"{folder}: is not the model {sha256[:12]} of the campaign; copy it here from the machine that started it"
+                    )
+                self._stamps[sha256] = stamps
+            check_unchanged(folder, self._stamps[sha256])
 
     def factory(self, factory: FactoryRef) -> FactoryFolders:
         """Folders of a factory. Raises: CheckpointError as `folder` does."""

@@ -45,7 +45,8 @@ class OnRay:
     def __init__(self, workspace: Workspace, cluster: RayCluster) -> None:
         self._workspace = workspace
         self._cluster = cluster
-        own = {"workers": 1, "ray": None, "scratch_gb": 0.0}
+        # Another machine has other files: there a model is known by its content.
+        own: dict[str, Any] = {"workers": 1, "ray": None, "scratch_gb": 0.0, "stamps": {}}
         self._settings = workspace.settings.model_copy(update=own)
         _connect(cluster, workspace.settings.workers)
         self.relay = Relay(_mailbox(ray.get_runtime_context().get_job_id()), close=cluster.gpus_per_worker > 0)

@@ -100,13 +100,18 @@ class Checkpoint:
         for path in self.files:
             yield path, [name for name, piece in self.pieces.items() if piece.path == path]
 
+    @property
+    def identity(self) -> tuple[Path, ...]:
+        """The files that make the model what it is, whether they are there or not."""
+        return (*self.files, *(self.folder / name for name in _IDENTITY))
+
     def sha256(self, checked: Mapping[str, str] | None = None) -> str:
         """Digest of weights, config and tokenizer: the model's identity.
 
         `checked`: SHA-256 by file name where the files have just been read and compared; those are not read again.
         """
         total = hashlib.sha256()
-        for path in (*self.files, *(self.folder / name for name in _IDENTITY)):
+        for path in self.identity:
             if path.is_file():
                 own = (checked or {}).get(path.name) or file_digest(path)
                 total.update(f"{path.name}:{own}\n".encode())

@@ -72,7 +72,9 @@ def model_scorecard(
     """The stored scorecard of a plain model, or a new one, stored."""
 
     def compute() -> Scorecard:
-        return _answered(model.name, decoding, block, workspace, workspace.folder(model.sha256), None)
+        card = _answered(model.name, decoding, block, workspace, workspace.folder(model.sha256), None)
+        workspace.unchanged(model.sha256)
+        return card
 
     def amount(card: Scorecard) -> Cost:
         return Cost(questions=len(card.outcomes), tokens=card.tokens)
@@ -93,7 +95,9 @@ def _program_scorecard(program: Program, job: EvaluateJob, block: QuestionBlock,
     def compute() -> Scorecard:
         weights = merge.merged_weights(program, job.models, job.limits, workspace)
         seed = workspace.folder(job.models.seed.sha256)
-        return _answered(subject, job.decoding, block, workspace, seed, weights)
+        card = _answered(subject, job.decoding, block, workspace, seed, weights)
+        workspace.unchanged(job.models.seed.sha256)
+        return card
 
     def amount(card: Scorecard) -> Cost:
         return Cost(programs=1, questions=len(card.outcomes), tokens=card.tokens)

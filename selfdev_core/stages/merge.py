@@ -16,7 +16,7 @@ from pathlib import Path
 from selfdev_core.algorithm.contract import CONTRACT_VERSION
 from selfdev_core.errors import EngineError, StoreError
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.merging.merge import merge_into, merged_specs
+from selfdev_core.merging.merge import Target, merge_into, merged_specs
 from selfdev_core.records import Cost, Merged, MergeManifest, ModelSet, digest_of
 from selfdev_core.stages.jobs import MergeJob, Program
 from selfdev_core.store.references import Reference
@@ -107,12 +107,18 @@ def _has_room(models: ModelSet, workspace: Workspace) -> bool:
 def _merge(program: Program, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool) -> Merged:
     seed = Checkpoint(workspace.folder(models.seed.sha256))
     runner = workspace.merger(models, limits)
+
+    def merge_it(target: Target | None) -> Merged:
+        record = merge_into(target, program.algorithm_id, program.source, seed, runner)
+        workspace.unchanged(models.seed.sha256, *(ref.sha256 for ref in models.experts))
+        return record
+
     if not into_scratch:
-        return merge_into(None, program.algorithm_id, program.source, seed, runner)
+        return merge_it(None)
     path = scratch_file(program, models, workspace)
     try:
         with TensorFile(path, merged_specs(seed, models.scope)) as file:
-            record = merge_into(file, program.algorithm_id, program.source, seed, runner)
+            record = merge_it(file)
             if not record.verdict.accepted:
                 file.discard()
             return record

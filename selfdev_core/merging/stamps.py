@@ -1,0 +1,38 @@
+"""Whether a model's files are still the ones whose digest was taken: size, time of change and inode, at the price of a look.
+
+A campaign works for days on folders that belong to somebody else. What is stored under a model's digest must be that model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from selfdev_core.errors import CheckpointError
+from selfdev_core.merging.checkpoints import Checkpoint
+
+# File name → (size, time of change in nanoseconds, inode); zeros for a file that was not there.
+Stamps = dict[str, tuple[int, int, int]]
+
+
+def stamps_of(model: Checkpoint) -> Stamps:
+    """Take them before the digest, so that what changes while it is made shows too."""
+    return {path.name: _stamp(path) for path in model.identity}
+
+
+def check_unchanged(folder: Path, stamps: Mapping[str, tuple[int, int, int]]) -> None:
+    """Raises: CheckpointError naming the first file that is another one now."""
+    for name, then in stamps.items():
+        if _stamp(folder / name) != then:
+            raise CheckpointError(
+                f"{folder / name}: has changed while the campaign ran, and what is stored would be another model's; run the same "
+                "command again: it takes the models as they are then (do not write to their folders while it runs)"
+            )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
