@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,20 +126,26 @@ def _called(seed: Source) -> str:
 
 
 def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
-    """Write `model/` (merged), `program.py` and `README.md` (card) into `out`; returns it.
+    """Write `model/` (merged), `program.py` and `README.md` (card) into `out`, which comes to be whole or not at all; returns it.
 
-    Raises: ConfigError when `out` exists, and what `apply_program` raises.
+    Raises: ConfigError when `out` exists or cannot be written, and what `apply_program` raises.
     """
     if out.exists():
         raise ConfigError(f"{out}: exists already; name a new folder with --out")
     row = find_program(result, wanted)
     config = CampaignConfig.model_validate(result.config)
     seed, experts = model_sources(config)
-    weights = apply_program(
-        row.source, seed, experts, config.models.scope, out / "model", **config.sandbox.model_dump(exclude={"device"})
-    )
-    (out / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
-    (out / "README.md").write_text(_card(result, row, weights), encoding="utf-8")
+    limits = config.sandbox.model_dump(exclude={"device"})
+    made = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        weights = apply_program(row.source, seed, experts, config.models.scope, made / "model", **limits)
+        (made / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
+        (made / "README.md").write_text(_card(result, row, weights), encoding="utf-8")
+        made.rename(out)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error}; name another folder with --out") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return out
 
 

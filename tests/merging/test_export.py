@@ -1,0 +1,62 @@
+"""An export comes to be whole or not at all, so that it can always be repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfdev_core import apply
+from selfdev_core.config import CampaignConfig
+from selfdev_core.errors import ConfigError, SelfdevError
+from selfdev_core.result import CampaignResult, Contender
+
+
+@pytest.fixture
+def result() -> CampaignResult:
+    family = {"family": "arithmetic"}
+    config = CampaignConfig.model_validate({"name": "mine", "models": family, "questions": family})
+    row = Contender(subject="a-1", label="the best", kind="candidate", source="def merge_models(m, device): ...")
+    return CampaignResult(
+        name="mine",
+        config=config.model_dump(mode="json"),
+        finished=True,
+        started_at="",
+        conditions={},
+        iterations=(),
+        leaderboard=(row,),
+        winner="a-1",
+    )
+
+
+@pytest.mark.parametrize("where", ["apply_program", "_card"])
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), SelfdevError("cannot merge"), OSError("full")])
+def test_an_export_that_ends_early_leaves_nothing_and_can_be_repeated(
+    result: CampaignResult, tmp_path: Path, where: str, fault: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merged(_source: str, _seed: object, _experts: object, _scope: str, out: Path, **_: Any) -> str:
+        out.mkdir(parents=True)
+        (out / "model.safetensors").touch()
+        if where == "apply_program" and raised:
+            raise raised.pop()
+        return "0" * 64
+
+    def card(*_: object) -> str:
+        if where == "_card" and raised:
+            raise raised.pop()
+        return "# card\n"
+
+    raised = [fault]
+    monkeypatch.setattr(apply, "apply_program", merged)
+    monkeypatch.setattr(apply, "_card", card)
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(ConfigError if isinstance(fault, OSError) else type(fault)):
+        apply.export_winner(result, "winner", out)
+    assert not [path for path in tmp_path.rglob("*") if path.name != "deep"]
+    assert apply.export_winner(result, "winner", out) == out
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == ["README.md", "model/model.safetensors", "program.py"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    with pytest.raises(ConfigError, match="exists already"):
+        apply.export_winner(result, "winner", out)
