@@ -115,8 +115,8 @@ class Sandbox:
             finally:
                 os.close(result_write)
                 os.close(status_write)
-            received = Received(self.bundles[bundle], sink)
             try:
+                received = Received(self.bundles[bundle], sink)
                 return self._collect(job, worker, received, self._seconds(bundle), result_read, status_read)
             except BaseException:  # the sink's
                 self._kill(job)

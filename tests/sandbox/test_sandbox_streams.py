@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from selfdev_core.sandbox.received import Received
 from selfdev_core.sandbox.validate import validate
 from selfdev_core.sandbox.wire import WireError
 
+AVERAGE = "def merge_models(model_dict, device):\n    return 0.5 * sum(model_dict.values())\n"
 Check = Callable[[Run, Bundle], None]
 
 FORGER = """\
@@ -157,3 +160,31 @@ def test_no_sequence_of_frames_breaks_the_contract(
     except WireError:
         return
     assert_keeps_the_contract(run or received.cut_off(0), bundle)
+
+
+def test_a_sink_that_fails_before_the_first_tensor_ends_the_program(sandbox: Sandbox) -> None:
+    """As the disk's fault of an earlier run does, told at the beginning of the next one."""
+
+    class Full:
+        def begin(self) -> None:
+            raise OSError("full")
+
+        def put(self, name: str, tensor: object) -> None:
+            raise AssertionError
+
+    assert sandbox.run(AVERAGE, "probes").reason == "accepted"
+    idle = _processes(sandbox)
+    with pytest.raises(OSError, match="full"):
+        sandbox.run("def merge_models(m, device):\n    while True:\n        pass\n", "probes", sink=Full())
+    assert (
+        sandbox.run(AVERAGE, "probes").reason == "accepted"
+    )  # the worker takes one after the other: the first has begun
+    deadline = time.monotonic() + 10
+    while not _processes(sandbox) <= idle:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _processes(sandbox: Sandbox) -> set[int]:
+    assert sandbox._process is not None
+    return {child.pid for child in psutil.Process(sandbox._process.pid).children(recursive=True)}
