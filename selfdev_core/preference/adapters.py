@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 _WEIGHTS, _SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_FIRST, _SECOND = ".lora_A.", ".lora_B."  # in names: an A has the rank as its rows, a B as its columns
 _OF_THE_BASE = ("config.json", "generation_config.json")
 
 
@@ -29,9 +33,10 @@ def save_adapter(model: Any, base: Path, out: Path) -> None:
 def shorten_adapter(before: str, after: str, share: float, out: str) -> None:
     """Save the adapter of `before + share · (after − before)`: the update, shortened. Runs in a worker.
 
-    `before`: folder of the factory's adapter, or empty when it had none; then the adapter's second factor is scaled. Otherwise
-    both adapters stand side by side in one, with the sum of their ranks: B₁A₁·(1 − share) + B₂A₂·share. No rounding but the
-    scaling's, so it is exact.
+    `before`: folder of the factory's adapter, or empty when it had none; then the adapter's second factor is scaled, which is
+    exact. Otherwise B₁A₁·(1 − share) + B₂A₂·share has up to the sum of both ranks and is brought back to the rank of `after`:
+    the largest singular values are kept, which is the best approximation of that rank (Eckart and Young 1936), exact where
+    the sum has no higher rank.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -41,7 +46,7 @@ def shorten_adapter(before: str, after: str, share: float, out: str) -> None:
     new = load_file(Path(after) / _WEIGHTS)
     settings = json.loads((Path(after) / _SETTINGS).read_text(encoding="utf-8"))
     if not before:
-        made = {name: tensor * share if _is_second(name) else tensor for name, tensor in new.items()}
+        made = {name: tensor * share if _SECOND in name else tensor for name, tensor in new.items()}
     else:
         old = load_file(Path(before) / _WEIGHTS)
         earlier = json.loads((Path(before) / _SETTINGS).read_text(encoding="utf-8"))
@@ -49,19 +54,31 @@ def shorten_adapter(before: str, after: str, share: float, out: str) -> None:
         ratio = (earlier["lora_alpha"] / earlier["r"]) / scale
         made = {}
         for name, tensor in new.items():
-            if _is_second(name):
-                made[name] = torch.cat([old[name] * ((1.0 - share) * ratio), tensor * share], dim=1)
-            else:
-                made[name] = torch.cat([old[name], tensor], dim=0)
-        settings["r"] += earlier["r"]
-        settings["lora_alpha"] = scale * settings["r"]  # the scale of both: alpha / rank
+            if _SECOND in name:
+                first = name.replace(_SECOND, _FIRST)
+                left = torch.cat([old[name] * ((1.0 - share) * ratio), tensor * share], dim=1)
+                right = torch.cat([old[first], new[first]], dim=0)
+                made[name], made[first] = _of_rank(settings["r"], left, right)
     save_file(made, Path(out) / _WEIGHTS, metadata={"format": "pt"})
     _write(Path(out), settings)
 
 
-def _is_second(name: str) -> bool:
-    """Whether a tensor is a B, whose columns (and an A's rows) are the rank."""
-    return ".lora_B." in name
+def _of_rank(rank: int, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of the product that is nearest to `left · right` among those of a rank, in the dtypes of the two.
+
+    Only the factors are taken apart, never the product: its singular values are those of the small R₁ · R₂ᵀ.
+    """
+    import torch
+
+    basis, triangle = torch.linalg.qr(left.double())
+    other_basis, other_triangle = torch.linalg.qr(right.double().T)
+    u, values, vh = torch.linalg.svd(triangle @ other_triangle.T, full_matrices=False)
+    root = values[:rank].sqrt()
+    second = torch.zeros(left.shape[0], rank, dtype=left.dtype)
+    first = torch.zeros(rank, right.shape[1], dtype=right.dtype)
+    second[:, : len(root)] = basis @ u[:, :rank] * root
+    first[: len(root)] = root[:, None] * (vh[:rank] @ other_basis.T)
+    return second, first
 
 
 def _in_order(targets: Any) -> Any:

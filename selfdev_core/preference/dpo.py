@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfdev_core.preference.saves import last_save
+from selfdev_core.preference.saves import is_over, last_save
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,6 +53,9 @@ def train_factory(update: Update, prompt: str, pairs: list[tuple[str, str]]) -> 
     from selfdev_core.workers.models import release
 
     release()
+    saved = last_save(Path(update.saves)) if update.saves else None
+    if saved is not None and is_over(Path(saved)):
+        return _taken_over(update, Path(saved))
     rows = {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
     if int(update.settings["processes"]) == 1:
         return train(update, Dataset.from_dict(rows))
@@ -131,15 +134,41 @@ def train(update: Update, data: Dataset) -> Training:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_save(Path(update.saves)) if saving else None)
-        logged = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
         if trainer.is_world_process_zero():
-            if lora:
-                from selfdev_core.preference.adapters import save_adapter
+            _save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, update)
+    return _training(trainer.state.log_history)
 
-                save_adapter(trainer.accelerator.unwrap_model(trainer.model), Path(update.folder), Path(update.out))
-            else:
-                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(update.out)
-            tokenizer.save_pretrained(update.out)
+
+def _taken_over(update: Update, saved: Path) -> Training:
+    """The outcome of a training that was killed after its last step: saved anew from its last save, no step done again."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
+
+    lora = update.settings["method"] == "lora"
+    # An adapter's base is not saved; the adapter itself is in float32 whatever its base is in.
+    dtype = torch.bfloat16 if lora else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(update.folder if lora else saved, dtype=dtype)
+    if lora:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, saved)
+    shutil.rmtree(update.out, ignore_errors=True)
+    _save(model, AutoTokenizer.from_pretrained(update.folder), update)
+    return _training(TrainerState.load_from_json(str(saved / "trainer_state.json")).log_history)
+
+
+def _save(model: Any, tokenizer: Any, update: Update) -> None:
+    if update.settings["method"] == "lora":
+        from selfdev_core.preference.adapters import save_adapter
+
+        save_adapter(model, Path(update.folder), Path(update.out))
+    else:
+        model.save_pretrained(update.out)
+    tokenizer.save_pretrained(update.out)
+
+
+def _training(history: list[dict[str, float]]) -> Training:
+    logged = [entry for entry in history if "rewards/margins" in entry]
     return Training([float(e["loss"]) for e in logged], [float(e["rewards/margins"]) for e in logged])
 
 

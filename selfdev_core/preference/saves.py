@@ -40,6 +40,12 @@ def saves_of(key: str) -> Iterator[str]:
         os.close(lock)
 
 
+def is_over(save: Path) -> bool:
+    """Whether a whole save (`last_save`) was made after the last step of its training."""
+    state = json.loads((save / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
 def last_save(folder: Path) -> str | None:
     """The last whole save of a training, or None; what a kill left half-written is removed.
 

@@ -84,7 +84,7 @@ def test_a_lora_update_is_an_adapter_that_names_no_path(adapter: Path) -> None:
 
 
 def test_a_shortened_lora_update_lies_on_the_line_between(adapter: Path, tmp_path: Path) -> None:
-    """First with the seed at the other end, then with an adapter there: the two then stand side by side in one."""
+    """First with the seed at the other end, then with an adapter there whose sum with the other has no higher rank."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -104,7 +104,46 @@ def test_a_shortened_lora_update_lies_on_the_line_between(adapter: Path, tmp_pat
     shorten_adapter(str(tmp_path / "quarter"), str(adapter), 0.5, str(tmp_path / "between"))
     for name, tensor in weights(tmp_path / "between").items():
         torch.testing.assert_close(tensor, before[name].lerp(whole[name], 0.625), rtol=1e-5, atol=1e-7)
-    assert json.loads((tmp_path / "between" / "adapter_config.json").read_text())["r"] == 8
+    settings = [json.loads((tmp_path / name / "adapter_config.json").read_text()) for name in ("quarter", "between")]
+    assert settings[0] == settings[1] and settings[1]["r"] == 4
+
+
+def test_a_shortened_lora_update_keeps_its_rank_and_is_the_nearest_of_that_rank(tmp_path: Path) -> None:
+    """Update after update; one module is narrower than the rank."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(3)
+    sizes = {"q_proj": (24, 40), "o_proj": (3, 40)}
+
+    def products(folder: Path) -> dict[str, torch.Tensor]:
+        stored = load_file(folder / "adapter_model.safetensors")
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        scale = settings["lora_alpha"] / settings["r"]
+        assert settings["r"] == 4 and all(4 in tensor.shape for tensor in stored.values())
+        return {name: scale * stored[f"{name}.lora_B.weight"] @ stored[f"{name}.lora_A.weight"] for name in sizes}
+
+    def write(folder: Path, alpha: int) -> Path:
+        folder.mkdir()
+        tensors = {}
+        for name, (rows, columns) in sizes.items():
+            tensors[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator)
+            tensors[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": alpha}))
+        return folder
+
+    before = write(tmp_path / "first", 4)
+    for number in range(3):
+        after, out = write(tmp_path / f"after{number}", 8), tmp_path / f"out{number}"
+        shorten_adapter(str(before), str(after), 0.25, str(out))
+        old, new, made = products(before), products(after), products(out)
+        for name in sizes:
+            wanted = old[name].lerp(new[name], 0.25)
+            least = torch.linalg.svdvals(wanted)[4:].square().sum().sqrt()
+            error = torch.linalg.matrix_norm(made[name] - wanted)
+            torch.testing.assert_close(error, least, rtol=1e-4, atol=1e-4)
+        before = out
 
 
 @pytest.mark.slow
@@ -157,20 +196,40 @@ def test_two_processes_train_as_one_does(settings: dict[str, Any], tmp_path: Pat
         torch.testing.assert_close(two.tensor(name), one.tensor(name), rtol=0.05, atol=3e-3)
 
 
-def _train_with_saves(out: Path, settings: dict[str, Any], saves: Path) -> None:
-    train(out, settings, saves=str(saves), save_steps=5)
+def _train_with_saves(out: Path, settings: dict[str, Any], before: Path | str, saves: Path) -> None:
+    train(out, settings, before, saves=str(saves), save_steps=5)
+
+
+@pytest.mark.parametrize(
+    "method", ["lora", pytest.param("adapter", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.slow)]
+)
+def test_a_training_that_is_killed_after_its_last_step_does_none_again(
+    method: str, adapter: Path, tmp_path: Path
+) -> None:
+    """The guard comes after the last save. Five steps end in the middle of an epoch, which has two."""
+    settings = (SHORT | {"learning_rate": 1e-4} if method == "full" else LORA) | {"steps": 5}
+    before, saves = adapter if method == "adapter" else "", tmp_path / "saves"
+    whole = train(tmp_path / "whole", settings, before, str(saves), save_steps=2)
+    assert len(whole.losses) == 5 and Path(last_save(saves) or "").name == "checkpoint-5"
+    steps: list[int] = []
+    seen = _steps_done(steps)
+    again = train(tmp_path / "again", settings, before, str(saves), save_steps=2)
+    seen.undo()
+    assert steps == [] and again == whole
+    assert Checkpoint(tmp_path / "again").sha256() == Checkpoint(tmp_path / "whole").sha256()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "adapter"])
 def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_weights(
-    method: str, tmp_path: Path
+    method: str, adapter: Path, tmp_path: Path
 ) -> None:
-    settings = (LORA if method == "lora" else SHORT | {"learning_rate": 1e-4}) | {"steps": 30}
-    whole = train(tmp_path / "whole", settings)
+    settings = (SHORT | {"learning_rate": 1e-4} if method == "full" else LORA) | {"steps": 30}
+    before = adapter if method == "adapter" else ""
+    whole = train(tmp_path / "whole", settings, before)
     saves = tmp_path / "saves"
     process = multiprocessing.get_context("spawn").Process(
-        target=_train_with_saves, args=(tmp_path / "killed", settings, saves)
+        target=_train_with_saves, args=(tmp_path / "killed", settings, before, saves)
     )
     process.start()
     deadline = time.monotonic() + 300
@@ -185,7 +244,7 @@ def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_wei
     assert 10 <= reached < 30
     steps: list[int] = []
     seen = _steps_done(steps)
-    again = train(tmp_path / "killed", settings, saves=str(saves), save_steps=5)
+    again = train(tmp_path / "killed", settings, before, saves=str(saves), save_steps=5)
     seen.undo()
     assert steps == list(range(reached + 1, 31))
     assert again.losses == whole.losses and len(again.losses) == 30
