@@ -59,21 +59,23 @@ def _train(job: TrainJob, workspace: Workspace) -> TrainManifest:
     shutil.rmtree(out, ignore_errors=True)
     workspace.engine.make_room()
     before = workspace.factory(job.factory)
-    with saves_of(job.digest[:32]) as saves:
-        update = Update(
-            folder=str(before.model),
-            adapter=str(before.adapter or ""),
-            out=str(out),
-            settings=job.settings.model_dump(mode="json"),
-            seed=job.seed,
-            saves=saves,
-            save_steps=workspace.settings.save_steps,
-        )
-        pairs = [(pair.chosen, pair.rejected) for pair in job.pairs]
-        training = workspace.pool.call(train_factory, update, job.prompt, pairs, worker=0)
-        workspace.progress.advance()
-        factory, share, valid, drawn = _longest_valid_step(job, out, workspace)
-    shutil.rmtree(out, ignore_errors=True)
+    try:
+        with saves_of(job.digest[:32]) as saves:
+            update = Update(
+                folder=str(before.model),
+                adapter=str(before.adapter or ""),
+                out=str(out),
+                settings=job.settings.model_dump(mode="json"),
+                seed=job.seed,
+                saves=saves,
+                save_steps=workspace.settings.save_steps,
+            )
+            pairs = [(pair.chosen, pair.rejected) for pair in job.pairs]
+            training = workspace.pool.call(train_factory, update, job.prompt, pairs, worker=0)
+            workspace.progress.advance()
+            factory, share, valid, drawn = _longest_valid_step(job, out, workspace)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
     return TrainManifest(
         factory=factory,
         step_share=share,
@@ -99,13 +101,18 @@ def _longest_valid_step(job: TrainJob, trained: Path, workspace: Workspace) -> _
     before, lora = workspace.factory(job.factory), job.settings.method == "lora"
     valid, drawn = 0.0, Cost()
     for share in STEP_SHARES:
-        folder = trained if share == 1.0 else trained.with_name(f"{trained.name}-{share:g}")
-        if share != 1.0:
-            shutil.rmtree(folder, ignore_errors=True)
+        if share == 1.0:
+            sha256 = workspace.keep_checkpoint(trained)
+        else:
+            folder = trained.with_name(f"{trained.name}-{share:g}")
             shorten, whole = (shorten_adapter, before.adapter or "") if lora else (shorten_update, before.model)
-            workspace.pool.call(shorten, str(whole), str(trained), share, str(folder), worker=0)
+            try:
+                workspace.pool.call(shorten, str(whole), str(trained), share, str(folder), worker=0)
+                sha256 = workspace.keep_checkpoint(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
         base = (job.factory.base or job.factory.sha256) if lora else ""
-        factory = FactoryRef(sha256=workspace.keep_checkpoint(folder), parent=job.factory.sha256, base=base)
+        factory = FactoryRef(sha256=sha256, parent=job.factory.sha256, base=base)
         fresh = generate(job.guard.model_copy(update={"factory": factory}), workspace)
         drawn += fresh.cost
         valid = _valid_share(job, fresh, workspace)
