@@ -72,6 +72,7 @@ class MappedFile:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._size = len(self._map)
+        self._served: list[Piece] = []  # to be given back together, when they are enough
 
     def tensor(self, piece: Piece) -> torch.Tensor:
         """The tensor as stored. Raises ValueError for a dtype that torch has not, or a place that is not in the file."""
@@ -91,16 +92,27 @@ class MappedFile:
 
     def expect(self, piece: Piece) -> None:
         """Have the kernel read ahead what will be needed soon."""
-        self._advise(piece, "MADV_WILLNEED")
+        if piece.bytes >= _BIG:
+            self._advise("MADV_WILLNEED", piece.begin, piece.begin + piece.bytes)
 
     def forget(self, piece: Piece) -> None:
-        """Give back the pages of a tensor; they are mapped anew when it is looked at again."""
-        self._advise(piece, "MADV_DONTNEED")
+        """Give back the pages of a tensor, at once or with the next ones; they are mapped anew when it is looked at again."""
+        self._served.append(piece)
+        if sum(one.bytes for one in self._served) < _BIG:
+            return
+        first = last = 0
+        for one in sorted(self._served, key=lambda one: one.begin):
+            if one.begin - last > mmap.PAGESIZE:
+                self._advise("MADV_DONTNEED", first, last)
+                first = one.begin
+            last = one.begin + one.bytes
+        self._advise("MADV_DONTNEED", first, last)
+        self._served.clear()
 
-    def _advise(self, piece: Piece, advice: str) -> None:
-        if piece.bytes >= _BIG and hasattr(mmap, advice):
-            first = piece.begin // mmap.PAGESIZE * mmap.PAGESIZE
-            self._map.madvise(getattr(mmap, advice), first, piece.begin + piece.bytes - first)
+    def _advise(self, advice: str, first: int, last: int) -> None:
+        if last > first and hasattr(mmap, advice):
+            first = first // mmap.PAGESIZE * mmap.PAGESIZE
+            self._map.madvise(getattr(mmap, advice), first, last - first)
 
 
 def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +20,12 @@ from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.merge import merge, merge_into, merged_specs, write_bundles
 from selfdev_core.merging.saved import ModelFolder
 from selfdev_core.sandbox import vectors as sandbox_vectors
-from selfdev_core.sandbox.bundle import read_bundle
+from selfdev_core.sandbox.bundle import describe_bundle, read_bundle
 from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.vectors import Sources
+from selfdev_core.tensors import mapped
 from selfdev_core.tensors.finite import finite
-from selfdev_core.tensors.mapped import BLOCK, MappedFile, read_header
+from selfdev_core.tensors.mapped import MappedFile, read_header
 from selfdev_core.tensors.written import Behind, Spec, TensorFile
 
 HALF = "def merge_models(m, device):\n    return 0.5 * sum(m.values())\n"
@@ -58,20 +62,79 @@ def test_task_vectors_of_mixed_formats_are_expert_minus_seed_to_the_last_bit(
         assert not vectors.unchanged(name, made)
 
 
-def test_a_tensor_larger_than_a_block_is_made_whole(tmp_path: Path) -> None:
-    from selfdev_core.sandbox.bundle import describe_bundle
-    from selfdev_core.sandbox.vectors import Sources
-
-    base, other = torch.randn(BLOCK // 7, 23), torch.randn(BLOCK // 7, 23)
-    assert base.numel() > 3 * BLOCK
+def test_a_tensor_larger_than_a_block_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block by block, its pages read ahead and given back."""
+    monkeypatch.setattr(sandbox_vectors, "SMALL", 0)
+    monkeypatch.setattr(sandbox_vectors, "_BLOCK", 1000)
+    monkeypatch.setattr(mapped, "_BIG", 1)
+    base, other = torch.randn(3511, 23), torch.randn(3511, 23)
     save_file({"w": base.half()}, tmp_path / "a.safetensors")
     save_file({"w": other.bfloat16()}, tmp_path / "b.safetensors")
     a, b = (read_header(tmp_path / f"{name}.safetensors").pieces["w"] for name in "ab")
     _, vectors = read_bundle(describe_bundle(tmp_path / "f.json", {"w": Sources(a, {"x": b})}, ("x",), 1).path)
-    vectors.expect("w")
-    assert torch.equal(vectors["w"]["x"], other.bfloat16().float() - base.half().float())
-    vectors.forget("w")
-    assert torch.equal(vectors["w"]["x"], other.bfloat16().float() - base.half().float())
+    assert not vectors._ready and base.numel() % 1000
+    for _ in range(2):
+        vectors.expect("w")
+        made = vectors["w"]
+        assert torch.equal(made["x"], other.bfloat16().float() - base.half().float()) and vectors.unchanged("w", made)
+        for place in (0, 999, 1000, 40_000, base.numel() - 1):
+            changed = made["x"].clone()
+            changed.view(-1)[place] += 1
+            assert not vectors.unchanged("w", {"x": changed}), place
+        assert _resident(a.path) and _resident(b.path)
+        vectors.forget("w")
+        assert not _resident(a.path) and not _resident(b.path)
+
+
+def test_small_tensors_are_given_back_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the many small experts of a block are; what lies between and was not asked for stays."""
+    monkeypatch.setattr(mapped, "_BIG", 8 << 14)
+    save_file({f"{number:03}": torch.full((4096,), float(number)) for number in range(64)}, tmp_path / "a.safetensors")
+    pieces = read_header(tmp_path / "a.safetensors").pieces
+    file = MappedFile(tmp_path / "a.safetensors")
+    for name, piece in pieces.items():
+        assert file.tensor(piece)[-1] == float(name)
+    whole = _resident(file.path)
+    for number in (1, 0, 2, 3, 20, 21, 22):
+        file.forget(pieces[f"{number:03}"])
+    assert _resident(file.path) == whole >= 64 << 14
+    file.forget(pieces["023"])
+    assert whole - (8 << 14) - 4 * mmap.PAGESIZE <= _resident(file.path) <= whole - (8 << 14) + 4 * mmap.PAGESIZE
+    for number in range(24, 64):
+        file.forget(pieces[f"{number:03}"])
+    assert _resident(file.path) <= (16 << 14) + 4 * mmap.PAGESIZE
+    assert all(file.tensor(piece)[0] == float(name) for name, piece in pieces.items())
+
+
+def _resident(path: Path) -> int:
+    """Bytes of a file that this process has mapped and in memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = line.endswith(f" {path}")
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_models(tmp_path: Path) -> None:
+    """The whole command, on sets of some 0.5 and 1.5 GB whose largest tensors are the same."""
+    from benchmarks.checkpoints import Shape, write_model
+    from benchmarks.merge import EXPERTS, Took, ours
+
+    took: list[Took] = []
+    for layers in (4, 12):
+        shape = Shape(hidden=1024, inner=4096, layers=layers, heads=16, kv_heads=4, vocabulary=512)
+        models, out = tmp_path / f"models-{layers}", tmp_path / f"out-{layers}"
+        write_model(models / "seed", shape, 1, 10**9)
+        for number, name in enumerate(EXPERTS, 2):
+            write_model(models / name, shape, number, 10**9, near=models / "seed")
+        took.append(ours(HALF, models, out, "all", tmp_path / f"{layers}.log", 2.0))
+        shutil.rmtree(models)
+        shutil.rmtree(out)
+    grown = [getattr(took[1], what) - getattr(took[0], what) for what in ("own", "resident")]
+    assert max(grown) < 0.15, took  # 1 GB where everything is held
 
 
 def test_a_mixed_set_merges_and_is_saved_in_the_seeds_format_with_everything_a_folder_has(
@@ -189,9 +252,9 @@ def test_a_written_file_holds_any_mix_in_any_order_and_nothing_is_left_of_one_th
             file.put(name, tensors[name])
     read = load_file(tmp_path / "f.safetensors")
     pieces = read_header(tmp_path / "f.safetensors").pieces
-    mapped = MappedFile(tmp_path / "f.safetensors")
+    file_read = MappedFile(tmp_path / "f.safetensors")
     for name, tensor in tensors.items():
-        assert torch.equal(read[name], tensor) and torch.equal(mapped.tensor(pieces[name]), tensor)
+        assert torch.equal(read[name], tensor) and torch.equal(file_read.tensor(pieces[name]), tensor)
     with pytest.raises(RuntimeError), TensorFile(tmp_path / "g.safetensors", specs):
         raise RuntimeError
     assert not (tmp_path / "g.safetensors").exists()
