@@ -30,49 +30,45 @@ _IDENTITY = (
 class Checkpoint:
     """One model folder, opened and checked.
 
-    Raises (on opening): CheckpointError naming the folder or file that is missing, truncated or not safetensors.
+    Raises (on opening): CheckpointError naming the folder or file that is missing, truncated, unreadable, malformed or not
+    safetensors.
     """
 
     def __init__(self, folder: Path) -> None:
         from safetensors import safe_open
 
         self.folder = folder
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such checkpoint folder")
         try:
-            self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder}: has no config.json; give a Hugging Face model folder") from None
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'config.json'}: is not JSON: {error}") from error
-        if not isinstance(self.config, dict):
-            raise CheckpointError(f"{folder / 'config.json'}: is not a JSON object")
+            if not folder.is_dir():
+                raise CheckpointError(f"{folder}: no such checkpoint folder")
+            if not (folder / "config.json").exists():
+                raise CheckpointError(f"{folder}: has no config.json; give a Hugging Face model folder")
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        self.config = _read_json(folder / "config.json")
+        self.blocks = _blocks(self.config, folder / "config.json")
         self.files = _weight_files(folder)
         if not self.files:
             raise CheckpointError(f"{folder}: has no .safetensors file (pickled weights are never loaded)")
         self.pieces: dict[str, Piece] = {}
         for path in self.files:
             try:
+                path.open("rb").close()  # safetensors says of what it may not read that it is not there
                 with safe_open(path, framework="pt") as file:  # checks the whole header and the file's size
                     file.metadata()
                 self.pieces.update(read_header(path).pieces)
+            except OSError as error:
+                raise _unreadable(path, error) from error
             except Exception as error:
                 raise CheckpointError(f"{path}: is truncated or not a safetensors file: {error}") from error
         self.shapes = {name: piece.shape for name, piece in self.pieces.items()}
         self.dtypes = {name: piece.dtype for name, piece in self.pieces.items()}
         self._mapped: dict[Path, MappedFile] = {}
-        index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            missing = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"]) - set(self.shapes))
-            if missing:
-                raise CheckpointError(
-                    f"{folder}: tensor {missing[0]!r} is in the index but in no shard (incomplete download?)"
-                )
-
-    @property
-    def blocks(self) -> int:
-        """Number of transformer blocks."""
-        return int(self.config.get("num_hidden_layers", self.config.get("n_layer", 0)))
+        missing = sorted(set(_index(folder)) - set(self.shapes))
+        if missing:
+            raise CheckpointError(
+                f"{folder}: tensor {missing[0]!r} is in the index but in no shard (incomplete download?)"
+            )
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor, as stored: a view of the file, which nothing may write to.
@@ -121,19 +117,58 @@ class Checkpoint:
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     """The shards that the index names and that are there, or the one file; other weights in the folder are no part of it."""
     found = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index}: is not a safetensors index: {error}") from error
+    shards = set(_index(folder).values())
+    if shards:
         return tuple(path for name, path in found.items() if name in shards)
     return (found["model.safetensors"],) if "model.safetensors" in found else tuple(found.values())
 
 
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor name → shard, as the index says; empty when there is none."""
+    path = folder / "model.safetensors.index.json"
+    if not path.exists():
+        return {}
+    found = _read_json(path).get("weight_map")
+    if not found or not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise CheckpointError(f"{path}: is not a safetensors index: it has no weight_map of names; fetch it again")
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not JSON: {error}; fetch it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: is not a JSON object; fetch it again")
+    return content
+
+
+def _blocks(config: dict[str, Any], where: Path) -> int:
+    """Number of transformer blocks; 0 where config.json does not say."""
+    for name in ("num_hidden_layers", "n_layer"):
+        if name in config:
+            value = config[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise CheckpointError(f"{where}: {name} is {value!r}; put the number of the model's blocks there")
+            return value
+    return 0
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256; empty when there is no such file."""
+    """SHA-256; empty when there is no such file. Raises: CheckpointError when it cannot be read."""
     if not path.is_file():
         return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: cannot be read ({error.strerror or error}); this user must be able to read all of the model"
+    )

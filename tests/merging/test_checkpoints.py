@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_missing_and_damaged_folders_are_named(copy: Path, tmp_path: Path) -> No
         (r"no config\.json", lambda f: (f / "config.json").unlink()),
         (r"config\.json: is not JSON", lambda f: (f / "config.json").write_text("{")),
         (r"config\.json: is not a JSON object", lambda f: (f / "config.json").write_text("[]")),
+        (r"config\.json: is not JSON", lambda f: (f / "config.json").write_bytes(b"\xff\xfe")),
+        (r"config\.json: is not JSON", lambda f: (f / "config.json").write_text("[" * 100_000)),
+        (r"config\.json: cannot be read \(Is a directory\)", lambda f: _folder_instead(f / "config.json")),
+        (r"config\.json: num_hidden_layers is None; put", lambda f: _edit(f, num_hidden_layers=None)),
+        (r"config\.json: num_hidden_layers is '2'; put", lambda f: _edit(f, num_hidden_layers="2")),
+        (r"index\.json: cannot be read", lambda f: (f / "model.safetensors.index.json").mkdir()),
+        (r"model\.safetensors: cannot be read", lambda f: _folder_instead(f / "model.safetensors")),
         (r"no \.safetensors file \(pickled", lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin")),
         (r"model\.safetensors: is truncated", lambda f: _truncate(f / "model.safetensors", 1000)),
         (r"model\.safetensors: is truncated", lambda f: _truncate(f / "model.safetensors", -1)),
@@ -73,6 +81,31 @@ def test_missing_and_damaged_folders_are_named(copy: Path, tmp_path: Path) -> No
         with pytest.raises(CheckpointError, match=message) as refusal:
             Checkpoint(folder)
         assert str(folder) in str(refusal.value)
+
+
+def _folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _edit(folder: Path, **settings: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_this_user_may_not_read_is_named(copy: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (copy / name).chmod(0)
+        with pytest.raises(CheckpointError, match=f"{name}: cannot be read \\(Permission denied\\); this user must"):
+            Checkpoint(copy).sha256()
+        (copy / name).chmod(0o644)
+    copy.chmod(0)
+    try:
+        with pytest.raises(CheckpointError, match=r"copy: cannot be read \(Permission denied\)"):
+            Checkpoint(copy)
+    finally:
+        copy.chmod(0o755)
 
 
 def _truncate(path: Path, size: int) -> None:
@@ -91,7 +124,7 @@ def test_a_lost_shard_and_a_damaged_index_are_named(save_pico: Callable[..., Pat
     (tmp_path / "lost").rename(lost)
     for text in ("{", "[]", '{"weight_map": 1}', "{}"):
         (folder / "model.safetensors.index.json").write_text(text)
-        with pytest.raises(CheckpointError, match=r"index\.json: is not a safetensors index"):
+        with pytest.raises(CheckpointError, match=r"index\.json: is not (a safetensors index|JSON|a JSON object)"):
             Checkpoint(folder)
 
 
