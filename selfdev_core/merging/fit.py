@@ -7,7 +7,7 @@ embeddings are not merged, another number format) is a warning.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 _MEANING = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act")
 # Settings in which fine-tuned siblings may differ; the merged model keeps the seed's.
 _KEPT = (
-    "vocab_size", "tie_word_embeddings", "rope_theta", "rope_scaling", "rope_parameters", "sliding_window",
-    "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id",
+    "vocab_size", "tie_word_embeddings", "rope_theta", "rope_scaling", "sliding_window", "max_position_embeddings",
+    "rms_norm_eps", "bos_token_id", "eos_token_id",
 )  # fmt: skip
+# Files that hold a vocabulary, by kind; of two models, those of the first kind that both have are compared.
+_TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _NAMED = 3  # names told per kind of mismatch
 _QUANTISED = "is quantised (quantization_config in its config.json); give it in bf16, fp16 or fp32"
 _BIG = 2**30  # bytes of weights from which on reading them is announced
@@ -149,35 +151,65 @@ def _outside(seed: Checkpoint, model: Checkpoint, merged: set[str]) -> Fit:
 def _settings(seed: Checkpoint, model: Checkpoint) -> Fit:
     faults: list[str] = []
     warnings: list[str] = []
+    own, other = _said(seed.config), _said(model.config)
     for keys, lines, after in ((_MEANING, faults, ""), (_KEPT, warnings, "; the merged model keeps the seed's")):
         for key in keys:
-            if key in seed.config and model.config.get(key, seed.config[key]) != seed.config[key]:
-                lines.append(f"{key} is {model.config[key]!r}, the seed's is {seed.config[key]!r}{after}")
+            if key in own and key in other and own[key] != other[key]:
+                lines.append(f"{key} is {other[key]!r}, the seed's is {own[key]!r}{after}")
+            elif key in other and key not in own:
+                warnings.append(f"{key} is {other[key]!r}, of which the seed's config.json says nothing")
+            elif key in own and key not in other:
+                warnings.append(f"its config.json says nothing of {key}, the seed's is {own[key]!r}")
     if "quantization_config" in model.config:
         faults.append(_QUANTISED)
     return Fit(tuple(faults), tuple(warnings))
 
 
+def _said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json says of its language model: nested or not, in the words of old and new versions of transformers, with
+    what follows from it; null says nothing."""
+    nested = config.get("text_config")
+    said = {**config, **(nested if isinstance(nested, dict) else {}), "tie_word_embeddings": ties(config)}
+    rope: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        rope |= found if isinstance(found := said.get(name), dict) else {}
+    if rope.get("rope_type") == "default":
+        del rope["rope_type"]
+    if "rope_theta" in rope:
+        said["rope_theta"] = rope.pop("rope_theta")
+    said["rope_scaling"] = rope or None
+    heads, hidden = said.get("num_attention_heads"), said.get("hidden_size")
+    if said.get("num_key_value_heads") is None:
+        said["num_key_value_heads"] = heads
+    if said.get("head_dim") is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        said["head_dim"] = hidden // heads
+    return {key: value for key, value in said.items() if value is not None}
+
+
 def _tokenizer(seed: Checkpoint, model: Checkpoint) -> Fit:
     """The merged model reads with the seed's tokenizer, so an expert must have learned with the same numbers for tokens."""
-    files = [one.folder / "tokenizer.json" for one in (seed, model)]
     faults, warnings = [], []
-    if not (files[0].is_file() and files[1].is_file()):
-        names = [one.folder / "tokenizer.model" for one in (seed, model)]
-        if not (names[0].is_file() and names[1].is_file()):
-            if files[0].is_file() != files[1].is_file():
-                warnings.append(
-                    "its tokenizer cannot be compared with the seed's: only one of them has a tokenizer.json"
+    folders = (seed.folder, model.folder)
+    kind = next((kind for kind in _TOKENIZERS if all((folder / kind[0]).is_file() for folder in folders)), None)
+    if kind is None:
+        known = ", ".join(kind[0] for kind in _TOKENIZERS)
+        warnings.append(f"its tokenizer cannot be compared with the seed's: they share no file of a kind ({known})")
+    else:
+        differ = [name for name in kind if file_digest(seed.folder / name) != file_digest(model.folder / name)]
+        if differ == ["tokenizer.json"]:
+            own, other = (_Vocabulary(folder / "tokenizer.json") for folder in folders)
+            moved = [token for token, number in other.tokens.items() if own.tokens.get(token, number) != number]
+            if not other.tokens or moved:
+                what = (
+                    f"{_count(moved, 'token')} of {len(own.tokens)} with another number" if moved else "no vocabulary"
                 )
-        elif file_digest(names[0]) != file_digest(names[1]):
-            faults.append("its tokenizer.model differs from the seed's; experts must be fine-tuned siblings")
-    elif file_digest(files[0]) != file_digest(files[1]):
-        own, other = (_Vocabulary(path) for path in files)
-        moved = [token for token, number in other.tokens.items() if own.tokens.get(token, number) != number]
-        if not other.tokens or moved:
-            what = f"{_count(moved, 'token')} of {len(own.tokens)} with another number" if moved else "no vocabulary"
-            faults.append(f"its tokenizer.json differs from the seed's ({what}); experts must be fine-tuned siblings")
-        warnings += _apart(own, other)
+                faults.append(
+                    f"its tokenizer.json differs from the seed's ({what}); experts must be fine-tuned siblings"
+                )
+            warnings += _apart(own, other)
+        elif differ:
+            verb = "differs" if len(differ) == 1 else "differ"
+            faults.append(f"its {' and '.join(differ)} {verb} from the seed's; experts must be fine-tuned siblings")
     templates = [_template(one.folder) for one in (seed, model)]
     if templates[0] != templates[1] and templates[1]:
         warnings.append("its chat template differs from the seed's; the merged model keeps the seed's")

@@ -135,3 +135,73 @@ def test_reading_big_checkpoints_is_announced(pico: Any, monkeypatch: pytest.Mon
     check_fit(Checkpoint(pico.seed), {"mine": Checkpoint(pico.experts["alpha"])}, "all", told.append)
     assert any(line.startswith("checking that seed is finite: 0.0 of 0.0 GB") for line in told)
     assert any("checking that mine" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "experts", "fault", "warning"),
+    [
+        ({}, {"sliding_window": 64}, "", "sliding_window is 64, of which the seed's config.json says nothing"),
+        ({"sliding_window": 64}, {}, "", "its config.json says nothing of sliding_window, the seed's is 64"),
+        ({"sliding_window": None}, {}, "", ""),
+        ({"head_dim": None, "num_key_value_heads": None}, {}, "", ""),  # both follow from the other settings
+        ({"head_dim": None}, {"head_dim": 16}, "head_dim is 16, the seed's is 8", ""),
+        ({"text_config": {"hidden_act": "silu"}}, {"text_config": {"hidden_act": "gelu"}}, "hidden_act is 'gelu'", ""),
+        (
+            {"hidden_act": None},
+            {"hidden_act": "gelu"},
+            "",
+            "hidden_act is 'gelu', of which the seed's config.json says",
+        ),
+        (  # one theta in the words of two versions of transformers
+            {"rope_parameters": None, "rope_theta": 5e5},
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+            "",
+            "",
+        ),
+        (
+            {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 2.0}},
+            {"rope_parameters": {"rope_theta": 5e5}},
+            "",
+            "rope_theta is 500000.0, the seed's is 10000.0",
+        ),
+    ],
+)
+def test_settings_are_compared_wherever_and_in_whatever_words_they_stand(
+    pico: Any, expert: Path, tmp_path: Path, seeds: dict[str, Any], experts: dict[str, Any], fault: str, warning: str
+) -> None:
+    seed = Path(shutil.copytree(pico.seed, tmp_path / "seed"))
+    _edit(seed / "config.json", lambda config: config.update(seeds))
+    _edit(expert / "config.json", lambda config: config.update(experts))
+    found = compare(Checkpoint(seed), {"mine": Checkpoint(expert)}, "mlp")
+    for wanted, told in ((fault, found.faults), (warning, found.warnings)):
+        assert wanted in "\n".join(told) and bool(wanted) == bool(told), told
+
+
+def test_a_tokenizer_of_separate_files_is_compared_too(pico: Any, expert: Path, tmp_path: Path) -> None:
+    seed = Path(shutil.copytree(pico.seed, tmp_path / "seed"))
+    for folder in (seed, expert):
+        (folder / "tokenizer.json").unlink()
+    found = compare(Checkpoint(seed), {"mine": Checkpoint(expert)}, "mlp")
+    assert found.faults == () and "its tokenizer cannot be compared with the seed's" in found.warnings[0]
+    for folder in (seed, expert):
+        (folder / "vocab.json").write_text('{"a": 0, "b": 1}')
+        (folder / "merges.txt").write_text("")
+    assert compare(Checkpoint(seed), {"mine": Checkpoint(expert)}, "mlp") == ((), ())
+    (expert / "merges.txt").write_text("a b")
+    (found,) = compare(Checkpoint(seed), {"mine": Checkpoint(expert)}, "mlp").faults
+    assert "its merges.txt differs from the seed's" in found
+    (expert / "vocab.json").write_text('{"a": 1, "b": 0}')
+    (found,) = compare(Checkpoint(seed), {"mine": Checkpoint(expert)}, "mlp").faults
+    assert "its vocab.json and merges.txt differ from the seed's" in found
+
+
+def test_every_tensor_that_is_not_finite_is_told(pico: Any, expert: Path) -> None:
+    weights = load_file(expert / "model.safetensors")
+    for name in weights:
+        if ".mlp." in name:
+            weights[name][0, 0] = float("nan")
+    save_file(weights, expert / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as refusal:
+        check_fit(Checkpoint(pico.seed), {"mine": Checkpoint(expert)}, "mlp")
+    assert "model.layers.0.mlp.down_proj.weight" in str(refusal.value)
+    assert "and 3 more hold NaN or infinity" in str(refusal.value)
