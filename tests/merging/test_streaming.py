@@ -93,7 +93,7 @@ def test_small_tensors_are_given_back_together(tmp_path: Path, monkeypatch: pyte
     pieces = read_header(tmp_path / "a.safetensors").pieces
     file = MappedFile(tmp_path / "a.safetensors")
     for name, piece in pieces.items():
-        assert file.tensor(piece)[-1] == float(name)
+        assert bool((file.tensor(piece) == float(name)).all())  # every page is looked at
     whole = _resident(file.path)
     for number in (1, 0, 2, 3, 20, 21, 22):
         file.forget(pieces[f"{number:03}"])
