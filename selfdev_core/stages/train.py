@@ -20,7 +20,7 @@ from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
 # The guard draws and checks programs: what that gives is part of what a training gives.
-NAME, VERSION = "train", 1_000_000 * DRAWING + 10 * CHECKING + 1
+NAME, VERSION = "train", 1_000_000 * DRAWING + 10 * CHECKING + 2
 STEP_SHARES = (1.0, 0.5, 0.25)
 
 

@@ -12,7 +12,7 @@ from selfdev_core.stages.jobs import ValidateJob
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "validate", 1_000 * CONTRACT_VERSION + 2
+NAME, VERSION = "validate", 1_000 * CONTRACT_VERSION + 3
 
 
 def validate(job: ValidateJob, workspace: Workspace) -> ValidateManifest:
