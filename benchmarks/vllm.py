@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from selfdev_core.evaluation.grading import grade
 
 from benchmarks.measure import conditions, write_results
 from selfdev_core.algorithm.canonical import algorithm_id
 from selfdev_core.config import ControlsConfig
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.engine import VllmEngine
+from selfdev_core.evaluation.graders.number import grade
 from selfdev_core.merging.checkpoints import Checkpoint, save_merged
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.merging.merge import merge, write_bundles
@@ -85,7 +85,7 @@ def main() -> None:
                 expected = ask(fresh, saved, None, _QUESTIONS)
                 fresh.close()
                 equal = sum(one == other for one, other in zip(swapped, expected, strict=True))
-                right = sum(grade(text, one.answer) == "right" for text, one in zip(swapped, asked, strict=True))
+                right = sum(grade(text, one.answer)["strict"] == "right" for text, one in zip(swapped, asked, strict=True))
                 raw.append(
                     {"program": name, "equal": equal, "right": right, "by_swap_s": by_swap, "by_start_s": by_start}
                 )

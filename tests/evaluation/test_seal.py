@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from selfdev_core.baselines import Scorer
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.sources import QuestionSource
@@ -73,8 +74,6 @@ def _iteration(ready: Prepared) -> str:
 
 @pytest.mark.slow
 def test_no_test_question_is_anywhere_before_the_split_is_opened(prepared: Prepared, monkeypatch: Any) -> None:
-    from selfdev_core.finalists import _Scorer
-
     workspace = workspace_of(prepared.settings)
     asked: list[str] = []
     call = workspace.pool.call
@@ -87,7 +86,7 @@ def test_no_test_question_is_anywhere_before_the_split_is_opened(prepared: Prepa
     jobs = _iteration(prepared)
     recording = Recording(DirectExecutor(workspace))
     for split, questions in (("search", prepared.plan.search), ("validation", prepared.validation)):
-        _Scorer(prepared.plan, recording, workspace).score(split, [], (prepared.plan.models.seed,), questions)
+        Scorer(prepared.plan, recording, workspace).score(split, [], (prepared.plan.models.seed,), questions)
     place = Path(prepared.settings.store)
     everything = jobs + recording.seen + "".join(asked) + _bytes_of(place) + _bytes_of(workspace.scratch)
     assert all(text in everything for text in search)  # what is looked for is found where it may be
