@@ -85,7 +85,9 @@ def main() -> None:
                 expected = ask(fresh, saved, None, _QUESTIONS)
                 fresh.close()
                 equal = sum(one == other for one, other in zip(swapped, expected, strict=True))
-                right = sum(grade(text, one.answer)["strict"] == "right" for text, one in zip(swapped, asked, strict=True))
+                right = sum(
+                    grade(text, one.answer)["strict"] == "right" for text, one in zip(swapped, asked, strict=True)
+                )
                 raw.append(
                     {"program": name, "equal": equal, "right": right, "by_swap_s": by_swap, "by_start_s": by_start}
                 )
