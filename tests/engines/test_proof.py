@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from selfdev_core.engines.vllm.inside.selfdev_in_vllm import _read_back, _sum
+from selfdev_core.engines.vllm.inside.selfdev_in_vllm import Weights, _read_back, _sum
 from selfdev_core.engines.vllm.proof import faults, total_of
 
 
@@ -95,3 +98,25 @@ def test_a_weight_is_read_back_exactly_through_its_layer(dtype: torch.dtype) -> 
         input_size_per_partition, quant_method = 300, Method()
 
     assert _read_back(Layer(), dtype) == _sum(weight)
+
+
+def test_checkpoints_differ_in_whatever_makes_tokens_or_ends_answers(pico: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(pico.seed, other)
+
+    def differs() -> list[str]:
+        found: list[str] = Weights.selfdev_differs(None, str(pico.seed), str(other))["differs"]
+        return found
+
+    generation = json.loads((other / "generation_config.json").read_text())
+    (other / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": [1], "temperature": 0.7}))
+    assert differs() == []  # nothing that a campaign's requests would leave to it
+    (other / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": [5, 1]}))
+    assert differs() == ["generation_config.json"]
+    (other / "generation_config.json").unlink()  # then config.json says it
+    assert differs() == []
+    (other / "merges.txt").write_text("a b\n")
+    (other / "added_tokens.json").write_text('{"<x>": 300}')
+    assert differs() == ["added_tokens.json", "merges.txt"]
+    (other / "tokenizer.model").write_bytes(b"\xff\x00")
+    assert differs() == ["added_tokens.json", "merges.txt", "tokenizer.model"]

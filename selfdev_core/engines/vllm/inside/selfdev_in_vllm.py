@@ -9,6 +9,7 @@ and transformers, which vLLM brings.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import runpy
@@ -24,9 +25,18 @@ if TYPE_CHECKING:
 
 _OWNER = "SELFDEV_ENGINE_OWNER"  # pid of the process that started the server
 _PIECE = 2**24  # elements summed at once
-# In config.json and tokenizer_config.json, what says nothing of how tokens are made or weights are used.
+# In config.json and the tokenizer's files, what says nothing of how tokens are made or weights are used.
 _IDLE = ("_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "chat_template")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+_GENERATION = "generation_config.json"
 
 
 class Weights:
@@ -91,7 +101,7 @@ class Weights:
         from transformers import AutoConfig
 
         def settings(where: Path) -> dict[str, Any]:
-            found = {name: _plain(where / name) for name in _TOKENIZER}
+            found = {name: _plain(where / name) for name in _TOKENIZER} | {_GENERATION: _end_tokens(where)}
             found |= AutoConfig.from_pretrained(where).to_dict()
             return {name: value for name, value in found.items() if name not in _IDLE}
 
@@ -110,10 +120,20 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _plain(path: Path) -> Any:
+    """What a settings file says; of one that is no JSON its digest, None where it is not there."""
     if not path.is_file():
         return None
+    if path.suffix != ".json":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     value = json.loads(path.read_text(encoding="utf-8"))
     return {k: v for k, v in value.items() if k not in _IDLE} if isinstance(value, dict) else value
+
+
+def _end_tokens(folder: Path) -> list[int]:
+    """The end tokens that vLLM takes from a checkpoint, with which its server was started; nothing else of that file counts."""
+    given = _plain(folder / _GENERATION) or _plain(folder / "config.json") or {}
+    ends = given.get("eos_token_id")
+    return [] if ends is None else sorted([ends] if isinstance(ends, int) else ends)
 
 
 def _read_back(module: Any, dtype: torch.dtype) -> int:
