@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.graders import grader_of
-from selfdev_core.evaluation.graders.pool import GraderPool, try_grader
+from selfdev_core.evaluation.graders.pool import GraderPool, _Overdue, _Process, try_grader
+from selfdev_core.evaluation.graders.process import _judge
 from selfdev_core.evaluation.graders.spec import GraderSpec
 
 FREAKS = """
@@ -75,6 +77,40 @@ def test_an_answer_that_hangs_fills_or_crashes_its_grader_is_unparsable_and_the_
     assert [one[""] for one in pool.grade(own(FREAKS), pairs)] == ["right", "unparsable"] * len(bad)
     pool.close()
     assert _children() == []
+
+
+def test_a_grader_that_owes_an_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may write it in the moment in which it is killed; the next answer would get it."""
+    process = _Process(own(FREAKS), 10, 0.2)
+    try:
+        with monkeypatch.context() as slow:
+            slow.setattr(process._process, "kill", lambda: None)  # a signal needs a moment, too
+            with pytest.raises(_Overdue):
+                process.grade(("sleep", "sleep"))
+            assert not process.alive
+    finally:
+        process.end()
+
+
+@pytest.mark.parametrize(("cause", "error"), [("broken", ConfigError), ("Ctrl-C", KeyboardInterrupt)])
+def test_an_error_or_ctrl_c_breaks_off_what_is_graded(cause: str, error: type[BaseException]) -> None:
+    spec = own("import time\ndef grade(a, b):\n    return time.sleep(600) if a == 'wait' else {}[a]")
+    pool, began = GraderPool(2), time.monotonic()
+    if cause == "Ctrl-C":
+        threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(error):
+            pool.grade(spec, [("wait", ""), (cause if cause == "broken" else "wait", "")])
+    finally:
+        pool.close()
+    assert time.monotonic() - began < 30 and _children() == []
+
+
+def test_math_verify_is_loaded_before_the_first_answer_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _judge("math", "")
+    monkeypatch.delitem(sys.modules, "math_verify")
+    _judge("math", "")
+    assert "math_verify" in sys.modules
 
 
 def test_a_grader_that_somebody_kills_from_outside_grades_the_answer_again(pool: GraderPool) -> None:

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import pairwise
 
 from selfdev_core.errors import ConfigError, EngineError
@@ -24,7 +25,7 @@ from selfdev_core.evaluation.graders.spec import GraderSpec, Marks
 from selfdev_core.starting import command
 
 CPU_SECONDS = 10  # of one answer
-_WALL_SECONDS = 60.0  # of one answer that waits and does not compute
+_WALL_SECONDS = 600.0  # of one answer that waits and does not compute; no load makes another so late
 _START_SECONDS = 180.0
 _LEAST = 16  # answers for which it pays to start one more process
 _HERE = {"number": number.grade, "exact": exact.grade, "choice": choice.grade}  # no answer can keep these busy
@@ -68,7 +69,8 @@ class GraderPool:
         """Marks of each (answer, reference), in order; `done` hears of every graded answer.
 
         An answer that the grader does not get done with (too long, too much memory, a crash) is unparsable.
-        Raises: ConfigError when a user's own grader cannot be loaded, raises, or returns something else than an outcome.
+        Raises: ConfigError when a user's own grader cannot be loaded, raises, or returns something else than an outcome; then,
+        and on Ctrl-C, what is being graded is broken off.
         """
         if spec.name in _HERE:
             made = [_HERE[spec.name](answer, reference) for answer, reference in pairs]
@@ -76,9 +78,16 @@ class GraderPool:
             return made
         count = min(self._count, -(-len(pairs) // _LEAST))
         parts = [pairs[a:b] for a, b in pairwise(len(pairs) * i // count for i in range(count + 1))] if pairs else []
+        call = _Call()
         with ThreadPoolExecutor(max(1, len(parts))) as threads:
-            graded = list(threads.map(lambda part: self._part(spec, part, done), parts))
-        return [marks for part in graded for marks in part]
+            graded = [threads.submit(self._part, spec, part, done, call) for part in parts]
+            try:
+                for one in sorted(wait(graded, return_when=FIRST_EXCEPTION).done, key=graded.index):
+                    one.result()
+            except BaseException:
+                call.stop()
+                raise
+        return [marks for part in graded for marks in part.result()]
 
     def close(self) -> None:
         """End every process that grades nothing now; the others end after their answer."""
@@ -89,20 +98,21 @@ class GraderPool:
         for process in idle:
             process.end()
 
-    def _part(self, spec: GraderSpec, pairs: Sequence[Pair], done: Callable[[int], None]) -> list[Marks]:
+    def _part(self, spec: GraderSpec, pairs: Sequence[Pair], done: Callable[[int], None], call: _Call) -> list[Marks]:
         with self._places:
             graded: list[Marks] = []
             for pair in pairs:
-                graded.append(self._one(spec, pair))
+                graded.append(self._one(spec, pair, call))
                 done(1)
             return graded
 
-    def _one(self, spec: GraderSpec, pair: Pair) -> Marks:
+    def _one(self, spec: GraderSpec, pair: Pair, call: _Call) -> Marks:
         nothing: Marks = {name: "unparsable" for name in _ways(spec)}
         for _ in range(2):  # once more when it died: it may have been killed from outside
             process = self._take(spec)
             try:
-                marks = process.grade(pair)
+                with call.using(process):
+                    marks = process.grade(pair)
             except _Overdue:
                 return nothing
             except _Died:
@@ -136,6 +146,31 @@ def _ways(spec: GraderSpec) -> tuple[str, ...]:
     return ("strict", "flexible") if spec.extraction else ("",)
 
 
+class _Call:
+    """One call of `grade`: the processes that grade for it, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._lock, self._busy, self._stopped = threading.Lock(), set[_Process](), False
+
+    @contextmanager
+    def using(self, process: _Process) -> Iterator[None]:
+        with self._lock:
+            if self._stopped:
+                raise EngineError("grading was stopped")
+            self._busy.add(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(process)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._busy:
+                process.kill()
+
+
 class _Process:
     """One grader process and the pipe to it. It ends with the end of its input, and with us."""
 
@@ -149,7 +184,7 @@ class _Process:
             env={"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"} | (dict(os.environ) if spec.name == "own" else {}),
             bufsize=0,
         )
-        self._rest = b""
+        self._rest, self._owes = b"", False
         try:
             self._ask({"name": spec.name, "source": spec.source}, _START_SECONDS)
         except (_Overdue, _Died) as error:
@@ -164,7 +199,8 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it can be asked: one that owes an answer cannot, for that would be taken for the next one's."""
+        return not self._owes and self._process.poll() is None
 
     def grade(self, pair: Pair) -> Marks:
         """Marks of one answer; none when it needs too much memory. Raises: _Overdue, _Died, ConfigError."""
@@ -175,8 +211,11 @@ class _Process:
         marks: Marks = reply.get("marks", {})
         return marks
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
+
+    def end(self) -> None:
+        self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -184,6 +223,7 @@ class _Process:
 
     def _ask(self, message: dict[str, str], seconds: float) -> dict[str, Marks]:
         assert self._process.stdin is not None
+        self._owes = True
         try:
             data = json.dumps(message).encode() + b"\n"
             while data:
@@ -191,6 +231,7 @@ class _Process:
         except OSError:
             raise self._ended() from None
         reply: dict[str, Marks] = json.loads(self._line(time.monotonic() + seconds))
+        self._owes = False
         if "error" in reply:
             raise ConfigError(f"questions.grader: your grader {reply['error']}")
         return reply
@@ -201,7 +242,6 @@ class _Process:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._rest:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self._process.kill()
                     raise _Overdue
                 piece = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not piece:
