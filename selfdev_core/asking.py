@@ -71,7 +71,7 @@ class QuestionsConfig(Section):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
         None,
         description="Texts at which an answer ends; what follows is not graded. By default none; for a benchmark asked without a "
-        "chat template, where the next question would begin.",
+        "chat template, where the next question would begin. With a chat template an answer also ends where its turn does.",
     )
     grader: GraderName | Path | None = Field(
         None,

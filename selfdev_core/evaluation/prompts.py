@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from selfdev_core.asking import Chat
 from selfdev_core.errors import ConfigError
@@ -20,8 +21,15 @@ Shot = tuple[str, str]
 """A worked example: question, answer."""
 
 
-def finished_template(template: str, shots: list[Shot], chat: Chat, seed: Path) -> str:
-    """The whole prompt with `{question}` in it. `seed` is the folder of the model whose chat template is used.
+class Finished(NamedTuple):
+    """A whole prompt with `{question}` in it; `ends`: how a chat template ends an answer, unless by the tokenizer's end token."""
+
+    text: str
+    ends: tuple[str, ...] = ()
+
+
+def finished_template(template: str, shots: list[Shot], chat: Chat, seed: Path) -> Finished:
+    """The prompt of every question. `seed` is the folder of the model whose chat template is used.
 
     Plain: the examples as the template and a space and the answer, with an empty line between. Chat: each example is a turn of
     the user and one of the assistant; a beginning-of-text token that the tokenizer will add itself is left out.
@@ -32,7 +40,7 @@ def finished_template(template: str, shots: list[Shot], chat: Chat, seed: Path) 
         raise ConfigError(f"questions.chat: on, but {seed} has no chat template; use auto or off")
     if chat == "off" or not has_chat_template(seed):
         worked = [f"{question} {answer}" for question, (_, answer) in zip(asked, shots, strict=True)]
-        return "\n\n".join([*worked, template])
+        return Finished("\n\n".join([*worked, template]))
     turns = []
     for question, (_, answer) in zip(asked, shots, strict=True):
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -55,7 +63,7 @@ def has_chat_template(folder: Path) -> bool:
     return isinstance(config, dict) and bool(config.get("chat_template"))
 
 
-def _rendered(seed: Path, turns: list[dict[str, str]]) -> str:
+def _rendered(seed: Path, turns: list[dict[str, str]]) -> Finished:
     asked = json.dumps({"folder": str(seed), "turns": turns})
     try:
         done = subprocess.run(
@@ -77,4 +85,4 @@ def _rendered(seed: Path, turns: list[dict[str, str]]) -> str:
     text = str(reply["text"])
     if _MARK not in text:
         raise ConfigError(f"questions.chat: the chat template of {seed} leaves out what the user says; use chat: off")
-    return text
+    return Finished(text, tuple(filter(None, [str(reply["end"])])))

@@ -87,9 +87,10 @@ class QuestionSource:
         stop = config.stop
         if stop is None:
             stop = () if uses_chat(config.chat, seed) else manner.stop
+        prompt = finished_template(template, self._shots(), config.chat, seed)
         return Decoding(
-            template=finished_template(template, self._shots(), config.chat, seed),
-            stop=stop,
+            template=prompt.text,
+            stop=tuple(dict.fromkeys((*stop, *prompt.ends))),
             max_new_tokens=config.max_new_tokens or manner.max_new_tokens,
             batch_size=config.batch_size,
             grader=self.grader,

@@ -11,7 +11,7 @@ from selfdev_core.stages.jobs import GenerateJob, key_of
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "generate", 1
+NAME, VERSION = "generate", 2
 
 
 def generate(job: GenerateJob, workspace: Workspace) -> GenerateManifest:

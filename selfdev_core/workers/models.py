@@ -15,12 +15,16 @@ KEPT = 3
 
 
 class Loaded(NamedTuple):
-    """A model in evaluation mode, its tokenizer (left padding) and the tensors that a merge has replaced."""
+    """A model in evaluation mode, its tokenizer (left padding) and the tensors that a merge has replaced.
+
+    `ends`: the tokens that end a text, the tokenizer's own and those that the checkpoint's generation settings name.
+    """
 
     model: Any
     tokenizer: Any
     device: torch.device
     original: dict[str, torch.Tensor]
+    ends: frozenset[int]
 
 
 _loaded: OrderedDict[tuple[Path, Path | None], Loaded] = OrderedDict()
@@ -29,11 +33,12 @@ _loaded: OrderedDict[tuple[Path, Path | None], Loaded] = OrderedDict()
 def load(folder: Path, adapter: Path | None = None) -> Loaded:
     """The checkpoint in `folder`, with a LoRA adapter on it if one is named: float32 on CPU, bfloat16 on a GPU.
 
-    The adapter is not merged into the weights: in bfloat16 they would round most of it away. The last few models are kept in
-    memory.
+    The adapter is not merged into the weights: in bfloat16 they would round most of it away. Of the checkpoint's generation
+    settings only the end tokens count, as in vLLM: penalties and the like are as the campaign says, that is, none. The last
+    few models are kept in memory.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     key = (folder, adapter)
     if key in _loaded:
@@ -44,6 +49,8 @@ def load(folder: Path, adapter: Path | None = None) -> Loaded:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+        ends = _ends(tokenizer.eos_token_id, model.generation_config.eos_token_id)
+        model.generation_config = GenerationConfig()  # transformers fills what a call leaves open from here
         if adapter is not None:
             from peft import PeftModel
 
@@ -55,8 +62,13 @@ def load(folder: Path, adapter: Path | None = None) -> Loaded:
         tokenizer.pad_token = tokenizer.eos_token
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
-    _loaded[key] = Loaded(model, tokenizer, device, {})
+    _loaded[key] = Loaded(model, tokenizer, device, {}, ends)
     return _loaded[key]
+
+
+def _ends(*given: int | list[int] | None) -> frozenset[int]:
+    lists = [one if isinstance(one, list) else [one] for one in given if one is not None]
+    return frozenset(token for one in lists for token in one)
 
 
 def release() -> None:

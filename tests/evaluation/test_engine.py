@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from selfdev_core.errors import EngineError
 from selfdev_core.evaluation.engine import answer
 from selfdev_core.workers import models as worker_models
+from selfdev_core.workers.generation import continue_prompts
 from selfdev_core.workers.models import load, swap
 
 PROMPTS = ["Q: 1 + 1?\nA:", "Q: What is 12 + 30, and then?\nA:", "x", "Q: 7?\nA:", "Q: 1 + 1?\nA:"]
@@ -38,6 +41,39 @@ def test_answers_do_not_depend_on_the_batch_size(folder: Path) -> None:
 def test_answers_do_not_depend_on_their_neighbours_or_their_order(folder: Path) -> None:
     forward = answer(str(folder), None, PROMPTS, 12, 2)
     assert answer(str(folder), None, PROMPTS[::-1], 12, 2) == forward[::-1]
+
+
+def _with_settings(folder: Path, copy: Path, **settings: Any) -> Path:
+    """A copy of a checkpoint whose generation_config.json says this, too."""
+    shutil.copytree(folder, copy)
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return copy
+
+
+def test_of_a_checkpoints_generation_settings_only_the_end_tokens_count(folder: Path, tmp_path: Path) -> None:
+    plain = answer(str(folder), None, PROMPTS, 12, 4)
+    hints = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "min_new_tokens": 12, "suppress_tokens": [9, 40, 80]}
+    assert answer(str(_with_settings(folder, tmp_path / "hints", **hints)), None, PROMPTS, 12, 4) == plain
+    text = plain[0][0]
+    letter = next(one for one in text[1:] if one.isascii() and one.isprintable() and one not in text[0] + " ")
+    token = load(folder).tokenizer.convert_tokens_to_ids(letter)
+    ends = _with_settings(folder, tmp_path / "ends", eos_token_id=[1, token])
+    assert answer(str(ends), None, PROMPTS[:1], 12, 4)[0][0] == text.split(letter)[0]
+
+
+def test_a_stop_that_is_a_special_token_ends_an_answer(folder: Path, tmp_path: Path) -> None:
+    text = answer(str(folder), None, PROMPTS[:1], 12, 1)[0][0]
+    letter = next(one for one in text[1:] if one.isascii() and one.isprintable() and one not in text[0] + " ")
+    special = tmp_path / "special"
+    shutil.copytree(folder, special)
+    tokenizer = json.loads((special / "tokenizer.json").read_text())
+    here = {"id": load(folder).tokenizer.convert_tokens_to_ids(letter), "content": letter, "special": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokenizer["added_tokens"].append(here | flags)
+    (special / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (given,) = continue_prompts(load(special), PROMPTS[:1], 12, (letter,))
+    assert given.text == text.split(letter)[0] and given.finished
 
 
 def test_a_merge_is_put_in_place_and_taken_out_exactly(folder: Path, tmp_path: Path) -> None:

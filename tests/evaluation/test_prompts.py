@@ -42,9 +42,10 @@ def seed_with(folder: Path, pico: Any, template: str, adds_begin: bool = False) 
 
 
 def test_without_a_chat_template_examples_are_text(pico: Any) -> None:
-    text = finished_template("Q: {question}\nA:", SHOTS, "auto", pico.seed)
+    text, ends = finished_template("Q: {question}\nA:", SHOTS, "auto", pico.seed)
+    assert ends == ()
     assert text == "Q: 1 + 1?\nA: 2\n#### 2\n\nQ: 2 + 2?\nA: 4\n#### 4\n\nQ: {question}\nA:"
-    assert finished_template("Q: {question}\nA:", [], "auto", pico.seed) == "Q: {question}\nA:"
+    assert finished_template("Q: {question}\nA:", [], "auto", pico.seed).text == "Q: {question}\nA:"
     with pytest.raises(ConfigError, match=r"questions\.chat: on, but .* has no chat template; use auto or off"):
         finished_template("{question}", [], "on", pico.seed)
 
@@ -67,12 +68,13 @@ def test_a_chat_template_is_found_in_every_place_it_may_stand(tmp_path: Path, na
 @pytest.mark.slow
 def test_with_a_chat_template_examples_are_turns(pico: Any, tmp_path: Path) -> None:
     seed = seed_with(tmp_path / "seed", pico, TEMPLATE)
-    text = finished_template("Q: {question}", SHOTS, "auto", seed)
+    text, ends = finished_template("Q: {question}", SHOTS, "auto", seed)
+    assert ends == ("</assistant>",)
     assert text == (
         "<pad><user>Q: 1 + 1?</user><assistant>2\n#### 2</assistant><user>Q: 2 + 2?</user><assistant>4\n#### 4</assistant>"
         "<user>Q: {question}</user><assistant>"
     )
-    assert finished_template("Q: {question}", SHOTS[:1], "off", seed) == "Q: 1 + 1? 2\n#### 2\n\nQ: {question}"
+    assert finished_template("Q: {question}", SHOTS[:1], "off", seed) == ("Q: 1 + 1? 2\n#### 2\n\nQ: {question}", ())
 
 
 @pytest.mark.slow
@@ -80,9 +82,28 @@ def test_a_beginning_token_that_the_tokenizer_adds_itself_is_not_given_twice(pic
     from transformers import AutoTokenizer
 
     seed = seed_with(tmp_path / "seed", pico, TEMPLATE, adds_begin=True)
-    text = finished_template("{question}", [], "on", seed)
+    text = finished_template("{question}", [], "on", seed).text
     assert text == "<user>{question}</user><assistant>"
     assert AutoTokenizer.from_pretrained(seed)(text)["input_ids"][:2].count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (TEMPLATE, "</assistant>"),
+        ("{% for m in messages %}{{ m.content }}<pad>\n{% endfor %}", "<pad>"),
+        ("{% for m in messages %}{{ m.content }} [end]<pad>\n{% endfor %}", "[end]"),
+        ("{% for m in messages %}{{ m.content }}<eos>\n{% endfor %}", ""),  # the tokenizer's own
+        ("{% for m in messages %}{{ m.content }}\n\n{% endfor %}", ""),
+        ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}<pad>{% endfor %}", ""),
+        ("{% if messages[-1].role != 'user' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}", ""),
+    ],
+)
+def test_a_chat_template_shows_how_it_ends_an_answer(pico: Any, tmp_path: Path, template: str, end: str) -> None:
+    from selfdev_core.evaluation.chat import _rendered
+
+    seed = seed_with(tmp_path / "seed", pico, template)
+    assert _rendered(str(seed), [{"role": "user", "content": "{question}"}])["end"] == end
 
 
 @pytest.mark.slow

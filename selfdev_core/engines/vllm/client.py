@@ -86,8 +86,12 @@ class Client:
         return Path(self._get("/v1/models")["data"][0]["root"])
 
     def complete(self, prompts: list[str], max_tokens: int, stop: tuple[str, ...], salt: str) -> list[Generated]:
-        """Greedy continuations, in order. `salt`: of the prefix cache; prompts of another salt share nothing with these."""
-        return self._completions(prompts, max_tokens, salt, temperature=0.0, stop=list(stop))
+        """Greedy continuations, in order. `salt`: of the prefix cache; prompts of another salt share nothing with these.
+
+        A stop that is one token stops as that: a special token leaves no text that could be found.
+        """
+        tokens = [ids[0] for one in stop if len(ids := self._tokens(one)) == 1]
+        return self._completions(prompts, max_tokens, salt, temperature=0.0, stop=list(stop), stop_token_ids=tokens)
 
     def sample(
         self, prompt: str, seeds: list[int], temperature: float, top_p: float, max_tokens: int, salt: str
@@ -138,6 +142,12 @@ class Client:
             raise EngineGone(f"engine {self.url}: {len(prompts)} prompts, {len(choices)} answers")
         choices.sort(key=lambda choice: choice["index"])
         return [Generated(one["text"], len(one["token_ids"]), one["finish_reason"] == "stop") for one in choices]
+
+    def _tokens(self, text: str) -> list[int]:
+        """A text as the model's tokens."""
+        body = {"model": _MODEL, "prompt": text, "add_special_tokens": False}
+        given: list[int] = self._post("/tokenize", body)["tokens"]
+        return given
 
     def _rpc(self, method: str, **arguments: str) -> list[Any]:
         given: list[Any] = self._post("/collective_rpc", {"method": method, "kwargs": arguments})["results"]
