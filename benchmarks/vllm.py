@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -27,11 +27,13 @@ from selfdev_core.config import ControlsConfig
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.engine import VllmEngine
 from selfdev_core.evaluation.graders.number import grade
-from selfdev_core.merging.checkpoints import Checkpoint, save_merged
+from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.merging.merge import merge, write_bundles
+from selfdev_core.merging.saved import save_merged
 from selfdev_core.miniature.families import family_card, family_folder
 from selfdev_core.miniature.problems import questions
+from selfdev_core.records import Scope
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 
@@ -56,7 +58,7 @@ def main() -> None:
     raw: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch_name, _home(Path(scratch_name)):
         scratch = Path(scratch_name)
-        bundles = write_bundles(seed, experts, family_card(_FAMILY).scope, scratch)
+        bundles = write_bundles(seed, experts, cast(Scope, family_card(_FAMILY).scope), scratch)
         running = VllmEngine(config, scratch, console.print, console.print)
         running.answer(seed.folder, None, prompts[:1], max_new_tokens=_TOKENS, batch_size=1)
         with Sandbox(bundles, 60.0, 4.0, level=layers.grant(None)) as sandbox:

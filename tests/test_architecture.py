@@ -125,6 +125,33 @@ def test_programs_are_executed_in_the_sandbox_only() -> None:
             assert called not in ("exec", "eval") or _name(path) in allowed, _name(path)
 
 
+def _names_in(path: Path) -> set[str]:
+    """What a module defines or imports at its top level."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_benchmarks_and_tests_that_run_seldom_import_only_what_there_is() -> None:
+    names: dict[Path, set[str]] = {}
+    for path in (*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")):
+        for full in _imports(path):
+            module, _, name = full.rpartition(".")
+            file = ROOT / (module.replace(".", "/") + ".py")
+            if module.split(".")[0] not in LAYERS or file.with_suffix("").is_dir():
+                continue  # a package: its modules and names are found when the fast tests import it
+            assert file.is_file(), f"{_name(path)}: there is no module {module}"
+            if file not in names:
+                names[file] = _names_in(file)
+            assert name in names[file], f"{_name(path)}: {module} has no {name}"
+
+
 def test_nothing_is_unpickled() -> None:
     for path in FILES:
         if _name(path).startswith("selfdev_core"):

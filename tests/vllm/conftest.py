@@ -96,7 +96,8 @@ def merge(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Merge]:
     """Merges the experts into the seed: seed + a·(alpha − seed) + b·(beta − seed), in scope."""
     from safetensors.torch import save_file
 
-    from selfdev_core.merging.checkpoints import Checkpoint, save_merged
+    from selfdev_core.merging.checkpoints import Checkpoint
+    from selfdev_core.merging.saved import save_merged
     from selfdev_core.merging.scope import in_scope
 
     root = tmp_path_factory.mktemp("merges")
