@@ -24,6 +24,7 @@ def places(config: dict[str, int], tmp_path: Path) -> list[str | None]:
         ("2,3,5", {"tensor_parallel": 2}, ["2,3"]),
         ("2", {"tensor_parallel": 2}, [None]),
         ("-1", {}, [None]),
+        ("", {}, [None]),
         ("0,1", {"gpus": 0}, [None]),
         ("4,6", {"gpus": 1}, ["4"]),
     ],
@@ -39,3 +40,14 @@ def test_more_than_may_be_seen_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(EngineError, match="2 asked"):
         places({"gpus": 2}, tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(EngineError, match="1 asked, but CUDA_VISIBLE_DEVICES= lets us see 0"):
+        places({"gpus": 1}, tmp_path)
+
+
+def test_more_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("selfdev_core.engines.vllm.slots._gpus_here", lambda: 2)
+    assert places({}, tmp_path) == places({"gpus": 2}, tmp_path) == ["0", "1"]
+    with pytest.raises(EngineError, match="8 asked, but this machine shows 2"):
+        places({"gpus": 8}, tmp_path)

@@ -48,21 +48,26 @@ def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
         return [Running(url, config, scratch) for url in config.urls]
     python = python_of(config)
     named, each = os.environ.get("CUDA_VISIBLE_DEVICES"), config.tensor_parallel
-    seen = _gpus_here() if named is None else [one for one in named.split(",") if one not in ("", "-1")]
-    asked = len(seen) // each * each if config.gpus is None else config.gpus
+    gpus = (
+        [str(i) for i in range(_gpus_here())]
+        if named is None
+        else [one for one in named.split(",") if one not in ("", "-1")]
+    )
+    asked = len(gpus) // each * each if config.gpus is None else config.gpus
     if asked == 0:
         return [Own(python, config.model_copy(update={"gpus": 0}), scratch, None)]
-    gpus = seen if named else [str(i) for i in range(asked)]
     if len(gpus) < asked:
-        raise EngineError(f"engine.gpus: {asked} asked, but CUDA_VISIBLE_DEVICES lets us see {len(gpus)}: {named}")
+        where = "this machine shows" if named is None else f"CUDA_VISIBLE_DEVICES={named} lets us see"
+        raise EngineError(
+            f"engine.gpus: {asked} asked, but {where} {len(gpus)}; lower it, leave it out, or name them in CUDA_VISIBLE_DEVICES"
+        )
     config = config.model_copy(update={"gpus": asked})
     return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, asked, each)]
 
 
-def _gpus_here() -> list[str]:
-    """The GPUs of this machine, by the kernel's device files: the torch of this environment may be a CPU build."""
-    found = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    return sorted((name for name in found if name.isdecimal()), key=int)
+def _gpus_here() -> int:
+    """How many GPUs this machine shows, by the kernel's device files: the torch of this environment may be a CPU build."""
+    return sum(path.name.removeprefix("nvidia").isdecimal() for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
 class Own:
@@ -128,7 +133,7 @@ class Running:
     """An engine that somebody else started; this campaign has it for itself as long as it runs."""
 
     def __init__(self, url: str, config: EngineConfig, scratch: Path) -> None:
-        self._url, self._scratch, self._patience = url, scratch, config.answer_seconds
+        self._url, self._config, self._scratch = url, config, scratch
         self._client: Client | None = None
         self._held: Held | None = None
         self._mine = _Lock(f"url-{hashlib.sha256(url.encode()).hexdigest()[:16]}", f"engine {url}")
@@ -153,7 +158,7 @@ class Running:
     def hold(self, folder: Path, weights: Path | None, note: Callable[[str], None]) -> None:
         if self._held is None:
             self._mine.take()
-            client = self._client = Client(self._url, self._patience)
+            client = self._client = Client(self._url, self._config.answer_seconds)
             check_version(client.version(), f"engine.urls: the engine at {self._url}")
             self._held = Held(client, client.checkpoint(), self._scratch)
         differs = self._held.differs(folder)
@@ -163,6 +168,12 @@ class Running:
                 "one for this model with `selfdev vllm start`, or leave urls out"
             )
         self._held.hold(folder, weights)
+        if self._held.dtype != self._config.dtype:  # which is in the keys of what it answers
+            raise EngineError(
+                f"engine.urls: the engine at {self._url} computes in {self._held.dtype}, the campaign says engine.dtype: "
+                f"{self._config.dtype}; write dtype: {self._held.dtype}, or start one with `selfdev vllm start --dtype "
+                f"{self._config.dtype}`"
+            )
 
     def end(self) -> None:
         client, self._client, self._held = self._client, None, None
