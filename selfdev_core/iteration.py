@@ -280,7 +280,7 @@ def _generate_job(spec: IterationSpec, factory: FactoryRef, start: int, count: i
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
         seed=(spec.plan.config.seed * 1_000_003 + iteration * 10_007) % 2**62,
-        engine=spec.plan.config.engine.key,
+        engine=spec.plan.decoding.engine,
     )
 
 

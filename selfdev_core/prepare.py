@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from selfdev_core.algorithm.prompt import load_prompt
 from selfdev_core.config import CampaignConfig
+from selfdev_core.engines.choose import dtype_of, key_of
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.decoding import Decoding
@@ -66,7 +67,8 @@ def prepare(config: CampaignConfig, note: Callable[[str], None] | None = None) -
         stamps=models.stamps | {sha: look for one in targets.values() for sha, look in one.models.stamps.items()},
         workers=config.resources.workers,
         least_level=config.sandbox.least_level,
-        engine=_engine(config.engine, config.resources),
+        engine=checked_engine(config.engine, config.resources),
+        dtype=dtype_of(config.engine, config.resources),
         save_steps=config.resources.save_steps,
         ray=_cluster(config.resources),
     )
@@ -111,11 +113,12 @@ def ask(config: CampaignConfig, seed: Path, field: str = "questions") -> tuple[d
     decoding = source.decoding(seed)
     if decoding.grader.name == "own":
         try_grader(decoding.grader, blocks["search"].items[0].answer)
-    return blocks, decoding.model_copy(update={"engine": config.engine.key})
+    key = key_of(config.engine, dtype_of(config.engine, config.resources))
+    return blocks, decoding.model_copy(update={"engine": key})
 
 
-def _engine(engine: EngineConfig, resources: ResourcesConfig) -> EngineConfig:
-    """The section, checked against this machine."""
+def checked_engine(engine: EngineConfig, resources: ResourcesConfig) -> EngineConfig:
+    """The section, checked against this machine. Raises: ConfigError when it does not go with it."""
     if engine.kind == "vllm" and resources.runner == "ray":
         raise ConfigError(
             "engine.kind: vllm uses the GPUs of this machine from this process; it needs resources.runner: threads (engine.gpus "

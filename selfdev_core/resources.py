@@ -12,7 +12,9 @@ _CHUNK, _TASK_RUNS = 16, 32
 
 
 class ResourcesConfig(Section):
-    """How the work is spread. Nothing here changes a result, so nothing here is part of a cache key."""
+    """How the work is spread. Nothing here changes a result, so nothing here is part of a cache key; but where transformers runs
+    on GPUs it computes in bfloat16, and that is.
+    """
 
     workers: int = Field(
         2,

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from selfdev_core.asking import QuestionsConfig
 from selfdev_core.config import load_campaign
+from selfdev_core.engines.choose import dtype_of, key_of
+from selfdev_core.engines.config import EngineConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.pool import try_grader
@@ -16,18 +18,21 @@ from selfdev_core.evaluation.questions import QuestionBlock, set_of
 from selfdev_core.evaluation.sources import QuestionSource
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.stamps import stamps_of
-from selfdev_core.prepare import model_sources
+from selfdev_core.prepare import checked_engine, model_sources
 from selfdev_core.records import ModelRef, OutcomeKind, Tally
+from selfdev_core.resources import ResourcesConfig
 from selfdev_core.stages.evaluate import model_scorecard
 from selfdev_core.workspace import Workspace, WorkspaceSettings, close_workspaces, workspace_of
 
 
 class Asked(NamedTuple):
-    """What a checkpoint is asked, and how. `name` says what it is, for the reader."""
+    """What a checkpoint is asked, how, and of which engine. `name` says what it is, for the reader."""
 
     name: str
     block: QuestionBlock
     decoding: Decoding
+    engine: EngineConfig
+    dtype: str
 
 
 class Scores(NamedTuple):
@@ -48,13 +53,13 @@ def ask_benchmark(config: QuestionsConfig, part: str, limit: int | None, model: 
         raise ConfigError(f"--split {part}: a benchmark has test and train")
     source = QuestionSource(config)
     block = source.part("test" if part == "test" else "train", limit)
-    return Asked(f"{config.benchmark} · {part}", block, source.decoding(model))
+    return _by(EngineConfig(), ResourcesConfig(), f"{config.benchmark} · {part}", block, source.decoding(model))
 
 
 def ask_campaign(file: Path, split: str, limit: int | None) -> Asked:
-    """A split of a campaign's questions, asked as the campaign asks them: through its seed's chat template.
+    """A split of a campaign's questions, asked as the campaign asks them: through its seed's chat template, of its engine.
 
-    Raises: ConfigError as `load_campaign` and QuestionSource, or when the split is sealed or unknown.
+    Raises: ConfigError as `load_campaign` and QuestionSource, when the split is sealed or unknown, or the engine is not here.
     """
     config = load_campaign(file)
     if split == "test":
@@ -68,7 +73,15 @@ def ask_campaign(file: Path, split: str, limit: int | None) -> Asked:
     decoding = source.decoding(model_sources(config)[0].folder)
     if decoding.grader.name == "own":
         try_grader(decoding.grader, block.items[0].answer)
-    return Asked(f"{config.name} · {split}", block.model_copy(update={"items": block.items[:limit]}), decoding)
+    block = block.model_copy(update={"items": block.items[:limit]})
+    engine = checked_engine(config.engine, config.resources)
+    return _by(engine, config.resources, f"{config.name} · {split}", block, decoding)
+
+
+def _by(engine: EngineConfig, resources: ResourcesConfig, name: str, block: QuestionBlock, decoding: Decoding) -> Asked:
+    """Asked of this engine, which stands in the keys."""
+    dtype = dtype_of(engine, resources)
+    return Asked(name, block, decoding.model_copy(update={"engine": key_of(engine, dtype)}), engine, dtype)
 
 
 def score(
@@ -82,10 +95,14 @@ def score(
     """
     opened = Checkpoint(model.resolve())
     stamps = stamps_of(opened)
-    sha256 = opened.sha256()
-    reference = ModelRef(name="model", sha256=sha256)
+    reference = ModelRef(name="model", sha256=opened.sha256())
     settings = WorkspaceSettings(
-        store=store, models={sha256: str(opened.folder)}, stamps={sha256: stamps}, workers=workers
+        store=store,
+        models={reference.sha256: str(opened.folder)},
+        stamps={reference.sha256: stamps},
+        workers=workers,
+        engine=asked.engine,
+        dtype=asked.dtype,
     )
     size, block = asked.decoding.batch_size, asked.block
     parts = [

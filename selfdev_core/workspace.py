@@ -81,6 +81,9 @@ class WorkspaceSettings(Record):
     workers: int
     least_level: Level | None = None
     engine: EngineConfig = EngineConfig()
+    dtype: str = Field(
+        default="float32", description="In which the workers compute; as `engines.choose.dtype_of` says."
+    )
     ray: RayCluster | None = Field(default=None, description="None: stages run in this process.")
     save_steps: int = Field(
         default=50, description="Optimiser steps after which training can go on when it was killed."
@@ -101,7 +104,7 @@ class Workspace:
         self.progress: Progress = Silent()
         self._scratch = Scratch()
         self.scratch = self._scratch.path
-        self.pool = WorkerPool(settings.workers if settings.ray is None else 0, self.scratch)
+        self.pool = WorkerPool(settings.workers if settings.ray is None else 0, self.scratch, settings.dtype)
         self.graders = GraderPool(settings.workers)
         self.ledger = Journal(settings.campaign, self.store, lambda text: self.progress.note(text))
         self.pool.retried = self.ledger.retry

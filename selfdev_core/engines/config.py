@@ -105,5 +105,5 @@ class EngineConfig(Section):
 
     @property
     def key(self) -> str:
-        """What keys hold of it: whatever may change an answer. Empty for transformers."""
+        """What keys hold of these settings: whatever may change an answer. Empty for transformers; see `choose.key_of`."""
         return "" if self.kind == "transformers" else f"{self.kind} {self.dtype}"

@@ -28,10 +28,11 @@ class Loaded(NamedTuple):
 
 
 _loaded: OrderedDict[tuple[Path, Path | None], Loaded] = OrderedDict()
+dtype = "float32"  # in which models of this process compute: in the keys of what they say, so never chosen here
 
 
 def load(folder: Path, adapter: Path | None = None) -> Loaded:
-    """The checkpoint in `folder`, with a LoRA adapter on it if one is named: float32 on CPU, bfloat16 on a GPU.
+    """The checkpoint in `folder`, with a LoRA adapter on it if one is named, on a GPU if there is one.
 
     The adapter is not merged into the weights: in bfloat16 they would round most of it away. Of the checkpoint's generation
     settings only the end tokens count, as in vLLM: penalties and the like are as the campaign says, that is, none. The last
@@ -45,10 +46,9 @@ def load(folder: Path, adapter: Path | None = None) -> Loaded:
         _loaded.move_to_end(key)
         return _loaded[key]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
         ends = _ends(tokenizer.eos_token_id, model.generation_config.eos_token_id)
         model.generation_config = GenerationConfig()  # transformers fills what a call leaves open from here
         if adapter is not None:

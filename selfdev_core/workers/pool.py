@@ -37,11 +37,11 @@ _ENVIRONMENT = {
 
 class WorkerPool:
     """`count` single-process workers, with their temporary files in `scratch`: libraries leave some there when a worker is
-    killed. Thread-safe; closed by `close` or as a context manager.
+    killed. Models that answer and write compute in `dtype`. Thread-safe; closed by `close` or as a context manager.
     """
 
-    def __init__(self, count: int, scratch: Path) -> None:
-        self._scratch = scratch
+    def __init__(self, count: int, scratch: Path, dtype: str = "float32") -> None:
+        self._scratch, self._dtype = scratch, dtype
         self._workers: list[ProcessPoolExecutor | None] = [None] * count
         self._free = set(range(count))
         self._changed = threading.Condition()
@@ -122,20 +122,23 @@ class WorkerPool:
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_initialise,
-            initargs=(os.getpid(), str(self._scratch)),
+            initargs=(os.getpid(), str(self._scratch), self._dtype),
         )
         self._workers[index] = executor
         return executor
 
 
-def _initialise(driver: int, scratch: str) -> None:
-    """In the worker: leave Ctrl-C to the driver, end when the driver is gone, compute on one thread."""
+def _initialise(driver: int, scratch: str, dtype: str) -> None:
+    """In the worker: leave Ctrl-C to the driver, end when the driver is gone, compute on one thread and in this dtype."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TMPDIR"] = tempfile.tempdir = scratch
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     import torch
 
+    from selfdev_core.workers import models
+
     torch.set_num_threads(1)
+    models.dtype = dtype
 
 
 def device_name() -> str:

@@ -9,19 +9,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from selfdev_core.config import content_of
+from selfdev_core.engines.choose import dtype_of, key_of
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.environment import LEAST, RANGE, check_environment, clean_environment
-from selfdev_core.errors import ConfigError
+from selfdev_core.errors import ConfigError, EngineError
 from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.spec import GraderSpec
 from selfdev_core.iteration import CampaignPlan
+from selfdev_core.miniature.families import family_folder
 from selfdev_core.records import FactoryRef
+from selfdev_core.resources import ResourcesConfig
+from selfdev_core.scores import ask_campaign, score
 from selfdev_core.stages.jobs import GenerateJob
+from selfdev_core.workers.pool import WorkerPool
+from tests.flows.conftest import TINY
 
 
 @pytest.fixture
@@ -111,6 +118,41 @@ def test_the_default_engine_leaves_no_trace_in_keys_and_another_does() -> None:
     assert len({job.model_copy(update={"engine": key}).digest for key in ("", half, whole)}) == 3
 
 
+def test_a_checkpoint_is_scored_by_the_engine_of_the_campaign(
+    python: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path / "home"))
+    file = tmp_path / "tiny.yaml"
+    file.write_text(f"{TINY}engine: {{kind: vllm, python: {python('0.32.1')}, gpus: 0, dtype: float32}}\n")
+    asked = ask_campaign(file, "search", 2)
+    assert asked.decoding.engine == "vllm float32"
+    with pytest.raises(EngineError, match=r"the vLLM engine for .*seed ended"):  # it was the one to be asked
+        score(family_folder("arithmetic") / "seed", asked, 1, str(tmp_path / "store"))
+
+
+def test_the_dtype_of_transformers_is_in_keys_unless_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    local, vllm = EngineConfig(), EngineConfig(kind="vllm", dtype="float16")
+    here, one = ResourcesConfig(), ResourcesConfig(runner="ray", gpus_per_worker=0.5)
+    for gpu, expected in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr("selfdev_core.engines.choose._gpu_here", lambda gpu=gpu: gpu)
+        assert dtype_of(local, here) == expected and dtype_of(vllm, here) == "float16"
+    assert dtype_of(local, one) == "bfloat16" and dtype_of(local, ResourcesConfig(runner="ray")) == "float32"
+    assert key_of(local, "float32") == "" and key_of(local, "bfloat16") == "transformers bfloat16"
+    assert key_of(vllm, "float16") == "vllm float16"
+
+
+@pytest.mark.slow
+def test_workers_compute_in_the_dtype_that_keys_hold(pico: Any, tmp_path: Path) -> None:
+    with WorkerPool(1, tmp_path, "bfloat16") as pool:
+        assert pool.call(_dtype_in_worker, pico.seed) == "torch.bfloat16"
+
+
+def _dtype_in_worker(folder: Path) -> str:
+    from selfdev_core.workers.models import load
+
+    return str(load(folder).model.dtype)
+
+
 def test_where_an_engine_runs_changes_no_result() -> None:
     one = {"seed": 0, "engine": EngineConfig(kind="vllm", gpus=4).model_dump(mode="json")}
     other = {"seed": 0, "engine": EngineConfig(kind="vllm", gpus=0, kv_cache_gb=2.0).model_dump(mode="json")}
@@ -120,7 +162,7 @@ def test_where_an_engine_runs_changes_no_result() -> None:
 
 
 def test_the_engine_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY", "HF_TOKEN", "PYTHONPATH"):
+    for name in ("AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY", "HF_TOKEN", "PYTHONPATH", "VLLM_API_KEY"):
         monkeypatch.setenv(name, "secret")
     told = clean_environment()
     assert "secret" not in told.values() and told["PATH"] == os.environ["PATH"]

@@ -76,8 +76,10 @@ def check_version(version: str, where: str) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what is not vLLM's affair: our Python paths, credentials, Prefect."""
-    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    """This process's environment without what is not vLLM's affair: our Python paths, credentials, Prefect. (With VLLM_API_KEY an
+    engine of ours would ask us for a key; it is for engines behind a port that somebody else started.)
+    """
+    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
     return {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("AWS_", "PREFECT_"))}
 
 
