@@ -141,6 +141,9 @@ class VllmEngine:
             slot.end()
             self._check_open()
             raise EngineError(f"{error}; the next model gets a new engine") from None
+        except BaseException:
+            slot.end()
+            raise
 
     def _check_open(self) -> None:
         if self._closed:

@@ -28,7 +28,7 @@ class Held:
         self._own = Tensors({}, {})  # the checkpoint's
         self._replaced: set[str] = set()  # names of tensors that stand in place of the checkpoint's
         self._changes = 0
-        self.device = ""
+        self.device = self.dtype = ""  # known once weights are proved
 
     @property
     def salt(self) -> str:
@@ -92,7 +92,7 @@ class Held:
 
     def _prove(self, expected: dict[str, int], what: str) -> None:
         shares = self._client.sums()
-        self.device = shares.device
+        self.device, self.dtype = shares.device, shares.dtype
         assert self._checkpoint is not None
         wrong = faults(total_of(shares.sums), expected, _incomparable(self._checkpoint, len(shares.sums)))
         if wrong:

@@ -54,7 +54,8 @@ class Weights:
                 module.quant_method.process_weights_after_loading(module)
 
     def selfdev_sums(self: Any) -> dict[str, Any]:
-        """Of each parameter of this worker's share of the model, a sum over its elements (signed 64 bits, as text).
+        """Of each parameter of this worker's share of the model, a sum over its elements (signed 64 bits, as text). Besides: the
+        worker's device, and the dtype in which it computes.
 
         The sum depends on the values, not on their order, so that it is the same for tensors that vLLM has fused, cut or
         repacked; zeros (padding) add nothing. A weight that was repacked for the CPU is read by multiplying the identity with
@@ -72,7 +73,8 @@ class Weights:
                     else:
                         sums[f"{name}.{own}"] = _sum(parameter)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        return {"sums": {name: str(value) for name, value in sums.items()}, "device": device}
+        dtype = str(self.model_config.dtype).removeprefix("torch.")
+        return {"sums": {name: str(value) for name, value in sums.items()}, "device": device, "dtype": dtype}
 
     def selfdev_sums_of(self: Any, folder: str) -> dict[str, Any]:
         """The same sums of the tensors in a folder's safetensors files, in the dtype in which the model computes; their shapes.
