@@ -85,9 +85,10 @@ def test_the_final_answer_is_the_first_one() -> None:
 
 
 def test_a_very_long_answer_is_read_in_one_pass() -> None:
-    for piece in ("1", "1,", "1,234", "-", "$", ".", "#### ", "answer ", "(A"):
+    for piece in ("1", "1,", "1,234", "-", "$", ".", "#### ", "answer ", "(A", "*", "\\boxed{"):
         for grader in (number, choice, exact):
             grader.grade(piece * 100_000, "5")  # quadratic would take hours
+    choice.grade(f"answer{' ' * 100_000}x", "5")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,17 @@ def test_the_same_text(answer: str, reference: str, outcome: str) -> None:
         ("First A seems right. So the answer is C.", "C", "right"),
         ("It is (A) or (B); I take (B)", "B", "right"),
         ("A dog runs.\n#### D", "D", "right"),
+        ("Answer: I think it is (B)", "B", "right"),
+        ("The answer is A bit tricky, for it rains; so (C)", "C", "right"),
+        ("The answer is A because it is red.", "A", "right"),
+        ("The answer is B because it is red.", "B", "right"),
+        ("The answer is A", "A", "right"),
+        ("Answer: A\nI hope so", "A", "right"),
+        ("the answer is option B", "B", "right"),
+        ("The correct answer is: **Option (A)**", "A", "right"),
+        (r"So it is \boxed{B}", "B", "right"),
+        (r"The answer is $\boxed{\text{I}}$.", "I", "right"),
+        ("The answer is I do not know", "I", "unparsable"),
         ("C", "B", "wrong"),
         ("A dog runs.", "A", "unparsable"),
         ("I'd say so", "I", "unparsable"),

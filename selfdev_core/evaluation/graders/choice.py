@@ -6,10 +6,14 @@ import re
 
 from selfdev_core.evaluation.graders.spec import Marks
 
-VERSION = "1"
+VERSION = "2"
 _LETTER = re.compile(r"\(?([A-Z])\)?\.?")
 # In this order: a letter called the answer, the last one; a letter that the answer begins with; the last one in brackets.
-_STATED = re.compile(r"(?i:\banswer\b(?:\s+is)?|####)\s*:?\s*[*(\[]*([A-Z])\b(?!')")
+_SAID = r"(?i:\banswer\b(?:\s++is\b)?+|####)(?:\s*+:)?+\s*+[*(\[{]*+(?i:(?:option|choice)\s++)?+[*(\[]*+"
+_BOXED = r"\\(?:boxed|fbox)\s*+\{(?:\\text\{)?+[*(\[]*+"
+# A and I are words, too (`the answer is A bit …`): they must end a statement, or a reason must follow.
+_ENDED = r"(?=[).,:;!*\]}]|[^\S\n]*+(?:\n|\Z|[-–—(])|\s++(?i:because|since)\b)"
+_STATED = re.compile(rf"(?:{_SAID}|{_BOXED})([A-Z])\b(?!')(?:(?<![AI])|{_ENDED})")
 _FIRST = re.compile(r"\s*[*(\[]*([A-Z])(?:[*)\].:,]|\s*$|\s*\n)")
 _BRACKETED = re.compile(r"\(([A-Z])\)|\b([A-Z])\)")
 
