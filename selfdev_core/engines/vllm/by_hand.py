@@ -8,7 +8,9 @@ from pathlib import Path
 
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.environment import check_environment, python_of
+from selfdev_core.engines.vllm.locks import locks_of
 from selfdev_core.engines.vllm.process import Server, named_socket
+from selfdev_core.engines.vllm.slots import gpus_of
 from selfdev_core.errors import ConfigError, EngineError
 from selfdev_core.merging.checkpoints import Checkpoint
 
@@ -16,9 +18,9 @@ _LOOK = 1.0  # seconds between two looks at it
 
 
 def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[str], None]) -> None:
-    """Run one engine until this process is told to stop; `ready` gets its URL.
+    """Run one engine until this process is told to stop; `ready` gets its URL. Meanwhile no campaign starts one on its GPUs.
 
-    Raises: ConfigError or CheckpointError when it cannot be; EngineError when it dies.
+    Raises: ConfigError or CheckpointError when it cannot be; EngineError when its GPUs are in use or not there, or it dies.
     """
     check_environment(config)
     folder = Checkpoint(model.resolve()).folder
@@ -29,12 +31,19 @@ def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[st
         if Client(f"unix://{socket}", 10.0).ready():
             raise ConfigError(f"an engine runs at unix://{socket} already; give this one another --name")
         socket.unlink()
-    server = Server(python_of(config), config, folder, socket, None, f"by-hand-{name}")
+    gpus, server = gpus_of(config), None
+    locks = locks_of(gpus)
     try:
+        for lock in locks:
+            lock.take()
+        server = Server(python_of(config), config, folder, socket, ",".join(gpus) or None, f"by-hand-{name}")
         server.wait()
         ready(server.url)
         while server.alive:
             time.sleep(_LOOK)
         raise EngineError(f"the engine ended; {server.log} may say why")
     finally:
-        server.end()
+        if server is not None:
+            server.end()
+        for lock in locks:
+            lock.drop()

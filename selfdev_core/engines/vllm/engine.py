@@ -102,7 +102,7 @@ class VllmEngine:
     def close(self) -> None:
         self._closed = True
         for slot in self._slots:
-            slot.end()
+            slot.close()
         with self._changed:
             self._changed.notify_all()
 

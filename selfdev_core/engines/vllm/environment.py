@@ -84,14 +84,17 @@ def clean_environment() -> dict[str, str]:
 
 
 def install(build: Build) -> Path:
-    """Make the environment, or bring it into range; returns its Python. What pip says goes to the terminal.
+    """Make the environment, or bring it into range; returns its Python. What pip says goes to the terminal. One with the other
+    build is made anew: the two overwrite each other's files, and need another torch.
 
     The packages come from where pip is configured to look; a CPU build of torch is taken where pip sees one.
     Raises: EngineError when pip fails; the environment is then removed if it is new.
     """
     folder = environment_folder()
-    new = not folder.exists()
     python = folder / "bin" / "python"
+    if python.exists() and _has(python, _PACKAGE["cpu" if build == "gpu" else "gpu"]):
+        shutil.rmtree(folder)
+    new = not folder.exists()
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     wanted = [f"{_PACKAGE[build]}{RANGE}"]
     if build == "cpu":
@@ -111,3 +114,8 @@ def install(build: Build) -> Path:
             f"the vLLM environment in {folder} could not be made ({error}); pip has said why above"
         ) from None
     return python
+
+
+def _has(python: Path, package: str) -> bool:
+    ask = [str(python), "-c", f"from importlib.metadata import version; version({package!r})"]
+    return subprocess.run(ask, capture_output=True, env=clean_environment()).returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
@@ -13,10 +12,10 @@ from typing import Protocol
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.client import Client, EngineGone
 from selfdev_core.engines.vllm.environment import check_version, python_of
+from selfdev_core.engines.vllm.locks import Lock, locks_of
 from selfdev_core.engines.vllm.process import Server, private_socket
 from selfdev_core.engines.vllm.weights import Held
 from selfdev_core.errors import EngineError
-from selfdev_core.home import selfdev_home
 
 
 class Slot(Protocol):
@@ -41,12 +40,23 @@ class Slot(Protocol):
     def end(self) -> None:
         """Let go of the engine: a process of ours is ended."""
 
+    def close(self) -> None:
+        """`end`, and have no engine here again."""
+
 
 def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
     """One slot per engine of the configuration. Raises: EngineError when it names more GPUs than we may use."""
     if config.urls:
         return [Running(url, config, scratch) for url in config.urls]
-    python = python_of(config)
+    python, gpus, each = python_of(config), gpus_of(config), config.tensor_parallel
+    config = config.model_copy(update={"gpus": len(gpus)})
+    if not gpus:
+        return [Own(python, config, scratch, None)]
+    return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, len(gpus), each)]
+
+
+def gpus_of(config: EngineConfig) -> list[str]:
+    """The GPUs for these engines, as CUDA names them; none: the CPU. Raises: EngineError when more are asked than we may use."""
     named, each = os.environ.get("CUDA_VISIBLE_DEVICES"), config.tensor_parallel
     gpus = (
         [str(i) for i in range(_gpus_here())]
@@ -54,15 +64,12 @@ def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
         else [one for one in named.split(",") if one not in ("", "-1")]
     )
     asked = len(gpus) // each * each if config.gpus is None else config.gpus
-    if asked == 0:
-        return [Own(python, config.model_copy(update={"gpus": 0}), scratch, None)]
     if len(gpus) < asked:
         where = "this machine shows" if named is None else f"CUDA_VISIBLE_DEVICES={named} lets us see"
         raise EngineError(
             f"engine.gpus: {asked} asked, but {where} {len(gpus)}; lower it, leave it out, or name them in CUDA_VISIBLE_DEVICES"
         )
-    config = config.model_copy(update={"gpus": asked})
-    return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, asked, each)]
+    return gpus[:asked]
 
 
 def _gpus_here() -> int:
@@ -78,7 +85,8 @@ class Own:
         self._server: Server | None = None
         self._held: Held | None = None
         self._lock = threading.Lock()
-        self._devices = [_Lock(f"gpu-{gpu}", f"GPU {gpu}") for gpu in gpus.split(",")] if gpus else []
+        self._devices = locks_of(gpus.split(",")) if gpus else []
+        self._closed = False
 
     @property
     def client(self) -> Client:
@@ -111,8 +119,10 @@ class Own:
         for device in self._devices:
             device.take()
         label = f"engine-{os.getpid()}-{self._gpus or 'cpu'}"
-        server = Server(self._python, self._config, folder, private_socket(self._scratch), self._gpus, label)
-        with self._lock:
+        with self._lock:  # so that `close` either sees the server or keeps it from being started
+            if self._closed:
+                raise EngineError("the campaign was stopped")
+            server = Server(self._python, self._config, folder, private_socket(self._scratch), self._gpus, label)
             self._server = server
         server.wait()
         held = Held(server.client, folder, self._scratch)
@@ -128,6 +138,11 @@ class Own:
         for device in self._devices:
             device.drop()
 
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self.end()
+
 
 class Running:
     """An engine that somebody else started; this campaign has it for itself as long as it runs."""
@@ -136,7 +151,7 @@ class Running:
         self._url, self._config, self._scratch = url, config, scratch
         self._client: Client | None = None
         self._held: Held | None = None
-        self._mine = _Lock(f"url-{hashlib.sha256(url.encode()).hexdigest()[:16]}", f"engine {url}")
+        self._mine = Lock(f"url-{hashlib.sha256(url.encode()).hexdigest()[:16]}", f"engine {url}")
 
     @property
     def client(self) -> Client:
@@ -181,29 +196,5 @@ class Running:
             client.close()
         self._mine.drop()
 
-
-class _Lock:
-    """Held by one process of this home at a time; the kernel drops it when that process ends, however it ends."""
-
-    def __init__(self, name: str, what: str) -> None:
-        self._path, self._what = selfdev_home() / "vllm" / "locks" / name, what
-        self._file = -1
-
-    def take(self) -> None:
-        if self._file >= 0:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-            raise EngineError(
-                f"{self._what} is in use by another campaign of this machine; wait for its end, or give this one other engines"
-            ) from None
-        self._file = file
-
-    def drop(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+    def close(self) -> None:
+        self.end()
