@@ -147,6 +147,12 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(told: Told, prom
     assert ask(told.engine, SEED, None, prompts[:2])
 
 
+def test_a_program_ends_where_the_models_context_ends(told: Told) -> None:
+    sampled = {"temperature": 1.0, "top_p": 1.0, "seed": 0, "batch_size": 4}
+    drawn = told.engine.sample(SEED, "import torch\n" * 60, 4, max_new_tokens=2048, **sampled)
+    assert len(drawn) == 4 and all(0 < one.tokens < 512 for one in drawn)
+
+
 def test_a_stop_that_is_a_token_ends_an_answer(told: Told, prompts: list[str]) -> None:
     plain = ask(told.engine, SEED, None, prompts[:8])
     given = told.engine.answer(SEED, None, prompts[:8], max_new_tokens=36, batch_size=8, stop=("=",))

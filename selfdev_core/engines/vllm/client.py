@@ -44,9 +44,11 @@ class Shares(NamedTuple):
 class Client:
     """One server. Raises everywhere: EngineGone when it does not answer, EngineError with its words when it refuses, or when what
     it says is not what an engine of ours would say.
+
+    `whole`: the engine takes as many tokens as its model can.
     """
 
-    def __init__(self, url: str, patience: float) -> None:
+    def __init__(self, url: str, patience: float, whole: bool = False) -> None:
         import httpx
 
         parts = urlsplit(url)
@@ -56,6 +58,7 @@ class Client:
         )  # one to ask how it is
         key = os.environ.get(KEY)
         self.url = url
+        self._whole = whole
         self._lengths: dict[str, int] = {}  # of prompts, in tokens
         self._longest: int | None = None
         self._http = httpx.Client(
@@ -105,7 +108,9 @@ class Client:
     def sample(
         self, prompt: str, seeds: list[int], temperature: float, top_p: float, max_tokens: int, salt: str
     ) -> list[Generated]:
-        """One continuation of the prompt per seed, in order."""
+        """One continuation of the prompt per seed, in order; it ends where the model's own context ends."""
+        if self._whole:
+            max_tokens = max(1, min(max_tokens, self._most() - self._length(prompt)))
         self._check_length([prompt], max_tokens)
 
         def one(seed: int) -> Generated:
@@ -166,19 +171,28 @@ class Client:
 
     def _check_length(self, prompts: list[str], max_tokens: int) -> None:
         """Raises: EngineError when a prompt leaves no room for the longest answer: vLLM would end the answer where room ends."""
-        if self._longest is None:
-            self._longest = self._get("/v1/models", lambda said: int(said["data"][0]["max_model_len"]))
+        most = self._most()
         for prompt in prompts:
-            if len(prompt.encode("utf-8", "replace")) + _FEW + max_tokens <= self._longest:
+            if len(prompt.encode("utf-8", "replace")) + _FEW + max_tokens <= most:
                 continue  # a token is a byte at least
-            if prompt not in self._lengths:
-                self._lengths[prompt] = len(self._tokens(prompt))
-            if self._lengths[prompt] + max_tokens > self._longest:
+            if self._length(prompt) + max_tokens > most:
                 raise EngineError(
-                    f"engine {self.url}: a prompt of {self._lengths[prompt]} tokens and an answer of max_new_tokens "
-                    f"{max_tokens} need more than the {self._longest} that it takes; raise engine.max_model_len if the model "
+                    f"engine {self.url}: a prompt of {self._length(prompt)} tokens and an answer of max_new_tokens "
+                    f"{max_tokens} need more than the {most} that it takes; raise engine.max_model_len if the model "
                     "can do more, or lower max_new_tokens (questions, factory) or questions.shots"
                 )
+
+    def _most(self) -> int:
+        """Tokens that the engine takes: a prompt with its answer."""
+        if self._longest is None:
+            self._longest = self._get("/v1/models", lambda said: int(said["data"][0]["max_model_len"]))
+        return self._longest
+
+    def _length(self, prompt: str) -> int:
+        """A prompt's length in tokens."""
+        if prompt not in self._lengths:
+            self._lengths[prompt] = len(self._tokens(prompt))
+        return self._lengths[prompt]
 
     def _tokens(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """A text as the model's tokens."""

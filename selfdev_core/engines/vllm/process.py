@@ -102,7 +102,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.client = Client(self.url, config.answer_seconds)
+        self.client = Client(self.url, config.answer_seconds, whole=config.max_model_len is None)
         self.pid = self._process.pid
         self._folder, self._socket, self._patience = folder, socket, config.start_seconds
         self._served = False
