@@ -47,8 +47,8 @@ def ties(config: Mapping[str, Any]) -> bool:
     """Whether a model's head is its embedding; where config.json does not say, its architecture's default counts."""
     nested = config.get("text_config")
     given = config.get("tie_word_embeddings", nested.get("tie_word_embeddings") if isinstance(nested, dict) else None)
-    if given is None and (kind := config.get("model_type")):
+    if given is None and isinstance(kind := config.get("model_type"), str):
         from transformers import CONFIG_MAPPING
 
-        given = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind](), "tie_word_embeddings", False)
+        given = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind], "tie_word_embeddings", False)
     return bool(given)
