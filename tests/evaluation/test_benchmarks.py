@@ -83,6 +83,21 @@ def test_pieces_of_a_part_and_folders_of_subjects_are_read_in_order(tmp_path: Pa
     assert rows[2] == Row("geometry0", "geometry 0", r"\boxed{0}", "geometry")
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["test-00001-of-00002"], r"main: test-00000-of-00002\.jsonl is missing"),
+        (["test-00000-of-00003", "test-00002-of-00003"], r"test-00001-of-00003\.jsonl is missing"),
+        (["test-00000-of-00001", "test-00000-of-00002"], r"test-00000-of-00002\.jsonl belongs to another download"),
+    ],
+)
+def test_pieces_that_are_not_the_whole_part_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        _write(tmp_path / "main", name, 2)
+    with pytest.raises(ConfigError, match=rf"questions\.path: .*{message}; download the test part again"):
+        GSM8K.rows("test", tmp_path, None)
+
+
 def test_a_single_file_is_the_test_part(tmp_path: Path) -> None:
     path = _write(tmp_path, "mine", 4)
     assert len(GSM8K.rows("test", path, None)) == 4 and GSM8K.rows("train", path, None) == []
@@ -274,6 +289,22 @@ def test_a_package_whose_benchmark_is_none_is_told_why(
     package(PUZZLES.replace(old, new))
     with pytest.raises(ConfigError, match=message):
         find_benchmark("puzzles")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("raise OSError('no data')", "cannot give its test rows: OSError: no data"),
+        ("return None", "cannot give its test rows: TypeError"),
+        ("return [('1', 'q', 'a')]", "gives test rows that are no Row"),
+    ],
+)
+def test_rows_that_a_package_cannot_give_are_told_as_its_fault(
+    package: Callable[[str], None], rows: str, message: str
+) -> None:
+    package(PUZZLES.replace("return [Row(str(i)", f"{rows}; [Row(str(i)"))
+    with pytest.raises(ConfigError, match=rf"^questions\.benchmark: entry point puzzles = puzzles:Puzzles {message}"):
+        find_benchmark("puzzles").rows("test", None, None)
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:

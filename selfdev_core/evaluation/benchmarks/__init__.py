@@ -84,8 +84,32 @@ def _loaded(entry: EntryPoint) -> Benchmark:
     wrong = _wrong(made)
     if wrong:
         raise ConfigError(f"questions.benchmark: entry point {entry.name} = {entry.value} is no benchmark: {wrong}")
-    benchmark: Benchmark = made
-    return benchmark
+    return _Added(made, f"entry point {entry.name} = {entry.value}")
+
+
+class _Added:
+    """A benchmark of another package. What goes wrong in it is told as a fault of that package."""
+
+    def __init__(self, made: Benchmark, where: str) -> None:
+        self.template, self.stop, self.grader = made.template, made.stop, made.grader
+        self.shots, self.max_new_tokens = made.shots, made.max_new_tokens
+        self._made, self._where = made, where
+
+    def rows(self, part: Part, path: Path | None, revision: str | None) -> list[Row]:
+        """As Benchmark.rows."""
+        try:
+            rows = list(self._made.rows(part, path, revision))
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"questions.benchmark: {self._where} cannot give its {part} rows: {type(error).__name__}: {error}"
+            ) from error
+        if not all(isinstance(row, Row) for row in rows):
+            raise ConfigError(
+                f"questions.benchmark: {self._where} gives {part} rows that are no Row(id, question, answer, group)"
+            )
+        return rows
 
 
 def _wrong(made: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,15 +82,31 @@ class DatasetBenchmark:
 
 
 def _of_part(folder: Path, part: str) -> list[Path]:
-    """`test.jsonl`, or else the pieces `test-00000-of-00002.parquet`, …; a file that is there in two forms is read once."""
+    """`test.jsonl`, or else the pieces `test-00000-of-00002.parquet`, …; a file that is there in two forms is read once.
+
+    Raises: ConfigError when the pieces are not those that their names speak of.
+    """
     for ending in _ENDINGS:
         whole = folder / f"{part}{ending}"
         if whole.is_file():
             return [whole]
         pieces = sorted(folder.glob(f"{part}-*{ending}"))
         if pieces:
+            _check_whole(folder, part, pieces)
             return pieces
     return []
+
+
+def _check_whole(folder: Path, part: str, pieces: list[Path]) -> None:
+    counted = [found for piece in pieces if (found := re.search(r"-of-(\d{5})$", piece.stem))]
+    if not counted:
+        return
+    total = int(counted[0][1])
+    wanted, there = {f"{part}-{i:05d}-of-{total:05d}" for i in range(total)}, {piece.stem for piece in pieces}
+    if wanted != there:
+        odd = min(wanted ^ there)
+        what = "is missing" if odd in wanted else "belongs to another download"
+        raise ConfigError(f"questions.path: {folder}: {odd}{pieces[0].suffix} {what}; download the {part} part again")
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
