@@ -44,7 +44,10 @@ def continue_prompts(
         finished, kept = end is not None, row[:end]
         text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         cut = min((at for one in stop if (at := text.find(one)) >= 0), default=None)
-        generated.append(Generated(text[:cut], len(kept) + finished, finished or cut is not None))
+        if cut is not None:  # the rest of the row is padding, which may be an end token
+            while kept and kept[-1] == tokenizer.pad_token_id:
+                kept.pop()
+        generated.append(Generated(text[:cut], len(kept) + (finished and cut is None), finished or cut is not None))
     return generated
 
 

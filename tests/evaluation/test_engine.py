@@ -76,6 +76,15 @@ def test_a_stop_that_is_a_special_token_ends_an_answer(folder: Path, tmp_path: P
     assert given.text == text.split(letter)[0] and given.finished
 
 
+def test_tokens_behind_a_stop_do_not_count(folder: Path) -> None:
+    texts = [text for text, _ in answer(str(folder), None, PROMPTS, 12, 1)]
+    pairs = [text[at : at + 2] for text in texts for at in range(2, len(text) - 1)]
+    stop = tuple(sorted({pair for pair in pairs if pair.isascii() and pair.isprintable()})[:2])
+    alone = answer(str(folder), None, PROMPTS, 12, 1, stop)
+    assert answer(str(folder), None, PROMPTS, 12, 8, stop) == alone
+    assert [text for text, _ in alone] != texts and len({tokens for _, tokens in alone}) > 1
+
+
 def test_a_merge_is_put_in_place_and_taken_out_exactly(folder: Path, tmp_path: Path) -> None:
     import torch
 
