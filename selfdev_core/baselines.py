@@ -14,13 +14,14 @@ from pydantic import Field
 from selfdev_core.algorithm.canonical import algorithm_id
 from selfdev_core.grids import HumanGrids
 from selfdev_core.home import campaign_folder, replace_text
-from selfdev_core.iteration import CampaignPlan, evaluate_jobs
+from selfdev_core.iteration import CampaignPlan
 from selfdev_core.merging.human import HumanAlgorithm, human_algorithms
 from selfdev_core.records import Cost, ModelRef, QuestionSet, Record, Scorecard, Verdict
 from selfdev_core.result import Contender
 from selfdev_core.stages.executor import EVALUATE, MERGE, Executor
 from selfdev_core.stages.jobs import MergeJob, Program, chunks
 from selfdev_core.statistics.intervals import wilson
+from selfdev_core.turns import evaluate_jobs
 from selfdev_core.workspace import Workspace
 
 C = TypeVar("C", bound=Contender)

@@ -15,11 +15,8 @@ from selfdev_core.records import (
     Arm,
     Candidate,
     Cost,
-    EvaluateManifest,
     FactoryRef,
     GenerateManifest,
-    MergeManifest,
-    ModelRef,
     ModelSet,
     QuestionSet,
     Record,
@@ -29,19 +26,17 @@ from selfdev_core.records import (
     Verdict,
 )
 from selfdev_core.result import IterationResult
-from selfdev_core.stages.executor import EVALUATE, GENERATE, MERGE, PAIRS, TRAIN, VALIDATE, Executor
+from selfdev_core.stages.executor import GENERATE, PAIRS, TRAIN, VALIDATE, Executor
 from selfdev_core.stages.jobs import (
-    EvaluateJob,
     GenerateJob,
-    MergeJob,
     PairsJob,
     Program,
     TrainJob,
     ValidateJob,
     chunks,
 )
-from selfdev_core.stages.merge import at_once
 from selfdev_core.store.references import Reference
+from selfdev_core.turns import failures, merge_and_evaluate
 from selfdev_core.workspace import Limits, Workspace
 
 
@@ -140,10 +135,10 @@ def run_iteration(spec: IterationSpec, executor: Executor, workspace: Workspace)
         verdict = verdicts[program.algorithm_id]
         if verdict.accepted and verdict.fingerprint not in known:
             first.setdefault(verdict.fingerprint, program)
-    merged, answered = _merge_and_evaluate(spec, list(first.values()), executor, workspace)
+    merged, answered = merge_and_evaluate(spec.plan, _label(spec, ""), list(first.values()), executor, workspace)
     add("merge", *(manifest.cost for manifest in merged))
     add("evaluate", *(manifest.cost for manifest in answered))
-    failed = _failed(merged)
+    failed = failures(merged)
     cards = {card.subject: card for manifest in answered for card in manifest.scorecards}
 
     def scored(program: Program) -> _Scored:
@@ -198,61 +193,6 @@ def read_iteration(key: str, workspace: Workspace) -> IterationRecord:
             f"iteration record {key[:12]} is gone from the store; run the same command again to make it anew"
         )
     return record
-
-
-def evaluate_jobs(
-    plan: CampaignPlan, programs: list[Program], questions: QuestionSet, size: int, plain: tuple[ModelRef, ...] = ()
-) -> list[EvaluateJob]:
-    """Chunks of programs, and each plain model by itself, to score on a block of questions."""
-
-    def job(chunk: tuple[Program, ...], models: tuple[ModelRef, ...]) -> EvaluateJob:
-        return EvaluateJob(
-            models=plan.models,
-            limits=plan.limits,
-            questions=questions,
-            decoding=plan.decoding,
-            programs=chunk,
-            plain=models,
-        )
-
-    parts = chunks(programs, size, plan.config.resources.workers)
-    return [job(part, ()) for part in parts] + [job((), (model,)) for model in plain]
-
-
-def _merge_and_evaluate(
-    spec: IterationSpec, programs: list[Program], executor: Executor, workspace: Workspace
-) -> tuple[list[MergeManifest], list[EvaluateManifest]]:
-    """All programs at once; where merged models are too big to wait, as many at a time as may, so that none is merged twice.
-
-    On Ray no merged model waits, since another node may evaluate it.
-    """
-    plan, resources = spec.plan, spec.plan.config.resources
-    size = len(programs) if workspace.settings.ray else min(len(programs), at_once(plan.models, workspace))
-    parts = [programs[i : i + size] for i in range(0, len(programs), size)] if programs else [[]]
-    merged: list[MergeManifest] = []
-    answered: list[EvaluateManifest] = []
-    if len(parts) > 1:
-        workspace.progress.stage(_label(spec, "merge and evaluate"), 2 * len(programs))
-    for part in parts:
-        if len(parts) == 1:
-            workspace.progress.stage(_label(spec, "merge"), len(part))
-        jobs = [
-            MergeJob(models=plan.models, limits=plan.limits, programs=chunk)
-            for chunk in chunks(part, resources.chunk_for(len(part)), resources.workers)
-        ]
-        made = executor.map(MERGE, jobs)
-        failed = _failed(made)
-        chosen = [program for program in part if program.algorithm_id not in failed]
-        if len(parts) == 1:
-            workspace.progress.stage(_label(spec, "evaluate"), len(chosen))
-        merged += made
-        answered += executor.map(EVALUATE, evaluate_jobs(plan, chosen, plan.search, resources.chunk_for(len(chosen))))
-    return merged, answered
-
-
-def _failed(merged: list[MergeManifest]) -> dict[str, Verdict]:
-    """Algorithm id → verdict of programs that fail on the real tensors."""
-    return {one.algorithm_id: one.verdict for made in merged for one in made.merged if not one.verdict.accepted}
 
 
 def _generate(spec: IterationSpec, executor: Executor, workspace: Workspace) -> list[GenerateManifest]:

@@ -13,7 +13,7 @@ from selfdev_core.assemble import campaign_folder, earlier_result, save_result, 
 from selfdev_core.budget import reached
 from selfdev_core.config import CampaignConfig
 from selfdev_core.evaluation.sources import QuestionSource
-from selfdev_core.iteration import CampaignPlan, IterationRecord, IterationSpec, _generate_job, evaluate_jobs
+from selfdev_core.iteration import CampaignPlan, IterationRecord, IterationSpec, _generate_job
 from selfdev_core.ledger.events import Event
 from selfdev_core.ledger.files import JournalFile
 from selfdev_core.openings import read_openings, record_opening
@@ -21,6 +21,7 @@ from selfdev_core.records import Arm, Cost, FactoryRef, ModelRef, ModelSet, Ques
 from selfdev_core.result import CampaignResult, IterationResult, Stop
 from selfdev_core.stages.jobs import Program
 from selfdev_core.store.artifacts import ArtifactStore
+from selfdev_core.turns import evaluate_jobs
 from selfdev_core.workspace import Workspace, WorkspaceSettings
 
 SAMPLES = 10

@@ -12,7 +12,6 @@ import pytest
 from selfdev_core.errors import EngineError
 from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.spec import GraderSpec
-from selfdev_core.iteration import _merge_and_evaluate
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.scope import merged_names
 from selfdev_core.records import Cost, EvaluateManifest, Merged, MergeManifest, ModelRef, ModelSet, QuestionSet, Verdict
@@ -20,6 +19,7 @@ from selfdev_core.resources import ResourcesConfig
 from selfdev_core.sandbox.received import Run, Sink
 from selfdev_core.stages.jobs import MergeJob, Program
 from selfdev_core.stages.merge import merge, merged_weights, scratch_file
+from selfdev_core.turns import merge_and_evaluate
 from selfdev_core.workspace import Limits, Workspace, WorkspaceSettings
 from tests.conftest import Family
 
@@ -127,7 +127,7 @@ def test_merging_and_evaluating_go_by_turns_where_room_is_short(setting: Setting
             merged = tuple(Merged(algorithm_id=one.algorithm_id, verdict=one) for one in verdicts)
             return [MergeManifest(merged=merged, cost=Cost())]
 
-    plan = SimpleNamespace(
+    plan: Any = SimpleNamespace(
         config=SimpleNamespace(resources=ResourcesConfig(workers=2)),
         models=setting.models,
         limits=LIMITS,
@@ -136,7 +136,6 @@ def test_merging_and_evaluating_go_by_turns_where_room_is_short(setting: Setting
             template="{question}", max_new_tokens=1, batch_size=1, grader=GraderSpec(name="exact", version="1")
         ),
     )
-    spec: Any = SimpleNamespace(plan=plan, name="trained", iteration=1)
-    merged, _ = _merge_and_evaluate(spec, list(PROGRAMS), Told(), setting.workspace)
+    merged, _ = merge_and_evaluate(plan, "trained 1 · ", list(PROGRAMS), Told(), setting.workspace)
     assert told == turns
     assert [one.algorithm_id for made in merged for one in made.merged] == ["0", "1", "2"]

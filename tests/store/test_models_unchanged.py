@@ -22,7 +22,7 @@ from selfdev_core.prepare import Models, check_models
 from selfdev_core.sandbox.received import Run, Sink
 from selfdev_core.stages.evaluate import evaluate
 from selfdev_core.stages.jobs import EvaluateJob, Program
-from selfdev_core.stages.merge import merge_to_scratch, scratch_file
+from selfdev_core.stages.merge import merged_weights, scratch_file
 from selfdev_core.workspace import Limits, Workspace, WorkspaceSettings
 from tests.conftest import Family
 
@@ -89,7 +89,7 @@ def test_an_expert_that_changes_during_a_merge_leaves_no_merged_weights(
 
     workspace.merger = lambda *_: Meanwhile()
     with pytest.raises(CheckpointError, match=f"alpha/model.safetensors: {CHANGED}"):
-        merge_to_scratch(PROGRAM, models.refs, LIMITS, workspace, room=1.0)
+        merged_weights(PROGRAM, models.refs, LIMITS, workspace)
     assert not scratch_file(PROGRAM, models.refs, workspace).exists()
 
 
