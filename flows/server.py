@@ -28,6 +28,7 @@ from selfdev_core.errors import SelfdevError
 from selfdev_core.home import replace_text, selfdev_home
 
 START_SECONDS = 120.0
+_PORT_SECONDS = 20.0  # for which a killed server's port is waited for: it is held until the last thread is off the disk
 _TRIES = 3  # a free port may be taken by another before our server is there
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -242,16 +243,27 @@ def _state_file() -> Path:
 
 
 def _free_port(home: Path, known: bool) -> int:
-    """With `known`, the last server's port, so that workers and open pages find the new one, or 4200, Prefect's own, if one of
-    them is free; else any."""
+    """With `known`, the last server's port, so that campaigns, workers and open pages find the new one, or 4200, Prefect's own,
+    if one of them is free; else any."""
     memory = home / "port"
-    last = [int(memory.read_text())] if memory.is_file() and memory.read_text().isdecimal() else []
-    for port in (*last, 4200, 0) if known else (0,):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last server may linger
-            try:
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-            except OSError:
-                continue
+    if known and memory.is_file() and memory.read_text().isdecimal():
+        last, deadline = int(memory.read_text()), time.monotonic() + _PORT_SECONDS
+        while time.monotonic() < deadline:
+            if _is_free(last):
+                return last
+            time.sleep(0.2)
+    for port in (4200, 0) if known else (0,):
+        if free := _is_free(port):
+            return free
     raise SelfdevError("no free port on 127.0.0.1 for the local Prefect server")
+
+
+def _is_free(port: int) -> int:
+    """The port (for 0, any) if a server can listen there, else 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last server may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+        except OSError:
+            return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -74,3 +75,18 @@ def test_what_a_server_refuses_is_told(status: int, told: str, monkeypatch: pyte
 
     with pytest.raises(SelfdevError, match=rf"http://prefect\.example/api .*{told}"):
         through_absence(run, lambda _: None)
+
+
+def test_the_port_of_a_killed_server_that_is_still_ending_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as ending:
+        ending.bind(("127.0.0.1", 0))
+        ending.listen()
+        port = ending.getsockname()[1]
+        (tmp_path / "port").write_text(str(port))
+        monkeypatch.setattr(server, "_PORT_SECONDS", 0.3)
+        assert server._free_port(tmp_path, known=True) != port
+        monkeypatch.setattr(server, "_PORT_SECONDS", 30.0)
+        threading.Timer(0.5, ending.close).start()
+        assert server._free_port(tmp_path, known=True) == port
