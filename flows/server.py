@@ -133,7 +133,6 @@ def _start_server(home: Path) -> Server:
         port = _free_port(home, known=attempt == 0)
         server = _start(home, port, named)
         if server is not None:
-            (home / "port").write_text(str(port))
             return server
     raise SelfdevError(f"the local Prefect server did not start; its messages are in {home / 'server.log'}")
 
@@ -170,7 +169,8 @@ def _start(home: Path, port: int, named: Database | None) -> Server | None:
             cwd=home,
         )
     server = Server(process.pid, url, psutil.Process(process.pid).create_time(), named.name if named else SQLITE)
-    # Written before it answers: if we are killed, the next one finds it.
+    # Written before it answers: if we are killed, the next one finds it, and its port when it is gone.
+    replace_text(home / "port", str(port))
     replace_text(_state_file(), json.dumps(server._asdict()))
     try:
         return server if _becomes_healthy(server) else None

@@ -90,3 +90,18 @@ def test_the_port_of_a_killed_server_that_is_still_ending_is_waited_for(
         monkeypatch.setattr(server, "_PORT_SECONDS", 30.0)
         threading.Timer(0.5, ending.close).start()
         assert server._free_port(tmp_path, known=True) == port
+
+
+def test_a_server_whose_starter_is_killed_meanwhile_is_started_again_at_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+
+    def killed(_: server.Server) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "_becomes_healthy", killed)
+    with pytest.raises(KeyboardInterrupt):
+        server.local_server()
+    url = json.loads((tmp_path / "prefect" / "server.json").read_text())["url"]
+    assert url == f"http://127.0.0.1:{server._free_port(tmp_path / 'prefect', known=True)}/api"
