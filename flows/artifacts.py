@@ -86,7 +86,10 @@ class ProgressArtifact:
                 return
             self._told = time.monotonic()
             share, words = self._extent.share, f"{self._extent.words}, best search score {self._best:.1%}"
+        began = time.monotonic()
         self._try(self._update, 100.0 * share, words)
+        with self._lock:  # a server that is away takes a minute to be given up: no more than a tenth of the time for it
+            self._told = time.monotonic() + 9 * (time.monotonic() - began)
 
     def _update(self, percent: float, words: str) -> None:
         assert self._artifact is not None

@@ -1,55 +1,38 @@
-"""What is shown in the Prefect UI, and when."""
+"""What the Prefect UI shows must not slow a campaign down when the server is away."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+import time
+import uuid
+from typing import NoReturn
 
+import httpx
 import pytest
 
 from flows import artifacts
-from flows.artifacts import ResultArtifacts
-from selfdev_core import report
-from tests.report.synthetic import campaign, unfinished
+from selfdev_core.config import CampaignConfig
+from selfdev_core.progress import Silent
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Artifacts of a server that keeps the last of each key: (kind, description), in order."""
-    kept: list[tuple[str, str]] = []
+def test_a_server_that_is_away_takes_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
 
-    def create(kind: str, place: int) -> Any:
-        return lambda *given, **_: kept.append((kind, given[place]))
+    def away(*_: object, **__: object) -> NoReturn:
+        tried.append(time.monotonic())
+        time.sleep(0.1)
+        raise httpx.ConnectError("away")
 
-    def last(key: str, **_: object) -> Any:
-        told = [description for kind, description in kept if kind == key.rpartition("-")[2]]
-        return SimpleNamespace(description=told[-1]) if told else None
-
-    monkeypatch.setattr(artifacts, "create_link_artifact", create("report", 3))
-    monkeypatch.setattr(artifacts, "create_table_artifact", create("leaderboard", 2))
-    monkeypatch.setattr(artifacts, "create_image_artifact", create("scores", 2))
-    monkeypatch.setattr(artifacts.Artifact, "get", last)
-    monkeypatch.setattr(artifacts, "save_result", lambda result: tmp_path / "report.html")
-    monkeypatch.setattr(report, "plot_png", lambda result: b"")
-    return kept
-
-
-def test_the_report_is_linked_from_the_first_result_on_and_again_at_the_end(made: list[tuple[str, str]]) -> None:
-    show = ResultArtifacts(lambda note: pytest.fail(note))
-    for rounds in (1, 2):
-        show(unfinished(rounds))
-    ((kind, told),) = made
-    assert kind == "report" and "report.html" in told and "after every round" in told
-    show(campaign())
-    assert [kind for kind, _ in made] == ["report", "leaderboard", "scores", "report"] and "finished" in made[-1][1]
-
-
-def test_a_finished_campaign_is_drawn_again_only_when_its_end_was_never_shown(made: list[tuple[str, str]]) -> None:
-    """The link of a campaign that was killed between its result and its artifacts is not the last one."""
-    result = campaign()
-    ResultArtifacts(lambda note: pytest.fail(note))(unfinished(1))
-    ResultArtifacts(lambda note: pytest.fail(note), before=result)(result)
-    assert [kind for kind, _ in made] == ["report", "leaderboard", "scores", "report"]
-    ResultArtifacts(lambda note: pytest.fail(note), before=result)(result)
-    assert len(made) == 4
+    monkeypatch.setattr(artifacts, "create_progress_artifact", lambda *_, **__: uuid.uuid4())
+    monkeypatch.setattr(artifacts, "update_progress_artifact", away)
+    monkeypatch.setattr(artifacts, "UPDATE_SECONDS", 0.0)
+    config = CampaignConfig.model_validate(
+        {"name": "mine", "models": {"family": "arithmetic"}, "questions": {"family": "arithmetic"}}
+    )
+    progress = artifacts.ProgressArtifact(Silent(), config)
+    progress.stage("trained 1 · evaluate", 100)
+    for _ in range(100):
+        progress.advance()
+    assert len(tried) == 1
+    time.sleep(1.0)
+    progress.advance()
+    assert len(tried) == 2
