@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import httpx
+from prefect.exceptions import ObjectNotFound
 
 from flows.server import local_server, refusal, running_server
 from selfdev_core.errors import SelfdevError
@@ -51,7 +52,8 @@ def kept_alive(note: Callable[[str], None]) -> Iterator[None]:
 
 
 def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
-    """Run a flow; when its server goes away, wait for the server and run the flow again, which finds its work done.
+    """Run a flow; when its server goes away, or knows the run no more, wait for the server and run the flow again, which finds
+    its work done.
 
     Raises: SelfdevError when the server refuses, does not come back, or goes away three times; what the flow raises.
     """
@@ -67,6 +69,10 @@ def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
             if last or not _comes_back(os.environ["PREFECT_API_URL"]):
                 raise SelfdevError(_complaint(f"does not answer any more ({error})")) from None
             note("the Prefect server was away; the campaign goes on")
+        except ObjectNotFound as error:  # somebody removed it in the UI, or a server that died took it along
+            if last:
+                raise SelfdevError(_complaint(f"loses the campaign's runs ({error})")) from None
+            note("the Prefect server does not know the campaign's run any more; the campaign goes on in a new one")
     raise AssertionError("unreachable")
 
 

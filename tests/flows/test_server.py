@@ -14,6 +14,7 @@ from typing import NoReturn
 import httpx
 import psutil
 import pytest
+from prefect.exceptions import ObjectNotFound
 
 from flows import server
 from flows.revive import through_absence
@@ -105,3 +106,20 @@ def test_a_server_whose_starter_is_killed_meanwhile_is_started_again_at_its_port
         server.local_server()
     url = json.loads((tmp_path / "prefect" / "server.json").read_text())["url"]
     assert url == f"http://127.0.0.1:{server._free_port(tmp_path / 'prefect', known=True)}/api"
+
+
+def test_a_run_that_the_server_lost_is_begun_anew_three_times_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    lost: list[int] = []
+    notes: list[str] = []
+
+    def run(times: int) -> str:
+        if len(lost) < times:
+            lost.append(1)
+            raise ObjectNotFound(http_exc=httpx.HTTPError("404"))
+        return "done"
+
+    assert through_absence(lambda: run(2), notes.append) == "done" and len(notes) == 2
+    lost.clear()
+    with pytest.raises(SelfdevError, match="loses the campaign's runs"):
+        through_absence(lambda: run(3), notes.append)
