@@ -18,7 +18,7 @@ from selfdev_core.engines.local import TransformersEngine
 from selfdev_core.miniature.programs import sample_program
 from selfdev_core.preference.dpo import Training, Update
 from selfdev_core.records import Verdict
-from selfdev_core.sandbox.received import Run
+from selfdev_core.sandbox.received import Run, Sink
 from selfdev_core.workers.generation import Generated
 from selfdev_core.workers.pool import WorkerPool
 from selfdev_core.workspace import Workspace
@@ -62,7 +62,9 @@ class TrivialPool(WorkerPool):
 
 
 class _Runner:
-    def run(self, _source: str, _bundle: str) -> Run:
+    def run(self, _source: str, _bundle: str, *, sink: Sink | None = None) -> Run:
+        if sink is not None:
+            sink.begin()
         return Run("accepted", "", {})
 
 
