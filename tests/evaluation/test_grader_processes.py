@@ -96,12 +96,14 @@ def test_a_grader_that_owes_an_answer_is_not_asked_again(monkeypatch: pytest.Mon
 def test_an_error_or_ctrl_c_breaks_off_what_is_graded(cause: str, error: type[BaseException]) -> None:
     spec = own("import time\ndef grade(a, b):\n    return time.sleep(600) if a == 'wait' else {}[a]")
     pool, began = GraderPool(2), time.monotonic()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     if cause == "Ctrl-C":
         threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         with pytest.raises(error):
             pool.grade(spec, [("wait", ""), (cause if cause == "broken" else "wait", "")])
     finally:
+        signal.signal(signal.SIGINT, before)
         pool.close()
     assert time.monotonic() - began < 30 and _children() == []
 
