@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import httpx
-from prefect.exceptions import ObjectNotFound
 
 from flows.server import local_server, refusal, running_server
 from selfdev_core.errors import SelfdevError
@@ -57,6 +56,8 @@ def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
 
     Raises: SelfdevError when the server refuses, does not come back, or goes away three times; what the flow raises.
     """
+    from prefect.exceptions import ObjectNotFound  # Prefect reads its settings on import: only with the server's address set
+
     for last in (False, False, True):
         try:
             return run()

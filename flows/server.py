@@ -58,6 +58,8 @@ def use_server() -> str:
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     os.environ.setdefault("PREFECT_HOME", str(home))
     if "PREFECT_API_URL" not in os.environ:
+        if "prefect" in sys.modules:  # it would quietly start a server of its own inside this process
+            raise RuntimeError("Prefect was imported before its server was known")
         os.environ["PREFECT_API_URL"] = local_server().url
     else:
         url = os.environ["PREFECT_API_URL"]

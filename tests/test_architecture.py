@@ -117,6 +117,12 @@ def test_the_command_line_loads_no_heavy_library() -> None:
     assert done.stdout.split() == []
 
 
+def test_prefect_is_not_imported_before_its_server_is_known() -> None:
+    script = "import sys, flows.run, flows.server, flows.display; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["False"]
+
+
 def test_programs_are_executed_in_the_sandbox_only() -> None:
     allowed = {"selfdev_core/sandbox/child.py"}
     for path in FILES:
