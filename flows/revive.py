@@ -56,7 +56,8 @@ def through_absence(run: Callable[[], T], note: Callable[[str], None]) -> T:
 
     Raises: SelfdevError when the server refuses, does not come back, or goes away three times; what the flow raises.
     """
-    from prefect.exceptions import ObjectNotFound  # Prefect reads its settings on import: only with the server's address set
+    # Here, since Prefect reads its settings on import, and the server's address must be among them.
+    from prefect.exceptions import ObjectNotFound
 
     for last in (False, False, True):
         try:
