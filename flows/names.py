@@ -6,7 +6,7 @@ FLOW = "campaign"
 TAG = "selfdev"
 POOL = "selfdev"
 CRASH_AUTOMATION = "selfdev: silent runs are crashed"
-LEFT = "selfdev.campaign.left"  # a campaign's process ended by itself
+LEFT = "selfdev.campaign.left"  # a suspended campaign's process ended
 BEAT_SECONDS = 30  # Prefect's shortest
 SILENCE_SECONDS = 75  # two beats missed, and fifteen seconds of grace
 

@@ -41,16 +41,26 @@ def watched(ready: Prepared) -> Iterator[None]:
             shown.finish()
             return
         try:
-            earlier = earlier_result(config)
-            if earlier is None or not earlier.finished:
-                workspace.engine.warm()
-            with LoggedProgress(config, campaign_folder(config.name) / "status.json") as log:
-                shown = workspace.progress = ProgressArtifact(log, config)
+            with _deployed(ready):
                 yield
-                shown.finish()
-        finally:
-            close_workspaces(ready.settings)
+        except Pause:
             _say_goodbye()
+            raise
+
+
+@contextmanager
+def _deployed(ready: Prepared) -> Iterator[None]:
+    config, workspace = ready.plan.config, workspace_of(ready.settings)
+    try:
+        earlier = earlier_result(config)
+        if earlier is None or not earlier.finished:
+            workspace.engine.warm()
+        with LoggedProgress(config, campaign_folder(config.name) / "status.json") as log:
+            shown = workspace.progress = ProgressArtifact(log, config)
+            yield
+            shown.finish()
+    finally:
+        close_workspaces(ready.settings)
 
 
 @contextmanager
@@ -67,7 +77,8 @@ def suspended_too(run_ids: list[UUID]) -> Iterator[None]:
 
 
 def _say_goodbye() -> None:
-    """Tell the server that this process ends by itself, so that its silence is not taken for a crash."""
+    """Tell the server that a suspended run's process ends, so that its silence is not taken for a crash. Any other end is told by
+    the run's last state."""
     related = [
         {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in runtime.flow_run.tags
     ]

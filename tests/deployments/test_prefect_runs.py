@@ -153,6 +153,27 @@ def test_a_run_outlives_its_server(at: Site, unkilled: CampaignResult) -> None:
     assert essence(result(at, "bereft")) == essence(unkilled)
 
 
+def test_a_run_that_dies_while_its_server_is_away_is_crashed_when_the_server_is_back(
+    at: Site, unkilled: CampaignResult
+) -> None:
+    at.selfdev("deploy", str(at.campaign("forsaken")))
+    with working(at) as worker:
+        run = at.start("forsaken")
+        until(lambda: len(at.scorecards("forsaken")) >= 2, 600, "scorecards")
+        kill_tree(json.loads((at.home / "prefect" / "server.json").read_text())["pid"])
+        kill_tree(worker.pid)
+    # By now the automation has waited in vain for longer than Prefect, left to itself, would remember.
+    time.sleep(75 + 60 + 15)
+    at.selfdev("server", "start")
+    assert at.state(run) in ("Running", "Crashed")
+    until(lambda: at.state(run) == "Crashed", 60, "Crashed")
+    with working(at):
+        at.post(f"/flow_runs/{run}/set_state", **BUTTON)
+        until(lambda: at.state(run) not in ("Crashed", "AwaitingRetry"), 120, "the second attempt")
+        assert ended(at, run) == "Completed"
+    assert essence(result(at, "forsaken")) == essence(unkilled)
+
+
 def test_a_schedule_starts_runs_and_a_second_start_beside_a_run_is_cancelled(at: Site) -> None:
     at.selfdev("deploy", str(at.campaign("timed")))
     at.selfdev("schedule", "timed", "--interval", str(1 / 60))
