@@ -153,7 +153,7 @@ def _start(home: Path, port: int, named: Database | None) -> Server | None:
             # Slots that are held (a deployment's one run, a GPU) outlive a restart of the server.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # What the automation that finds dead runs was waiting for, too: Prefect would forget it after a minute.
-            "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": str(30 * 86_400),
+            "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",
             # One event at a time would lock SQLite so often that requests meet the lock, and each that does waits two seconds.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect takes whole seconds: 0.5 would be 0
