@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfdev_core.records import Level, Reason
-from selfdev_core.sandbox import layers, start
+from selfdev_core.sandbox import cgroup, layers, start
 from selfdev_core.sandbox.bundle import Bundle, is_big
 from selfdev_core.sandbox.layers import SandboxError
 from selfdev_core.sandbox.received import Received, Refused, Run, Sink, died_of, readable
@@ -65,6 +65,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._group: cgroup.Cgroup | None = None
 
     def __enter__(self) -> Sandbox:
         return self
@@ -238,6 +239,7 @@ class Sandbox:
             start_new_session=True,
         )
         theirs.close()
+        self._group = cgroup.around(self._process.pid)
         ours.settimeout(_START_SECONDS)
         try:
             ours.sendall(encode({"bundles": {name: str(Path(b.path).resolve()) for name, b in self.bundles.items()}}))
@@ -247,8 +249,7 @@ class Sandbox:
         if "fault" in answer:
             ours.close()
             self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._stop()
             raise SandboxError(f"the sandbox worker did not start at level {self.level}: {answer['fault']}")
         ours.settimeout(None)
         self._control = ours
@@ -265,6 +266,9 @@ class Sandbox:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        if self._group is not None:
+            self._group.end()
+            self._group = None
 
 
 def _widen(pipe: int) -> None:

@@ -2,8 +2,9 @@
 
 A program reaches the GPU only after it has passed the probes on the CPU, in the jail. Covered on the GPU: a process of its
 own with an empty environment, no network and process numbers of its own where the machine gives level `strict`, no root,
-wall-clock deadline for its whole tree, checked results. Not covered: files, threads, system calls and memory, because the
-CUDA driver needs them (SECURITY.md, "Programs on a GPU"). Not run on a GPU yet: the tests put the CPU in its place.
+wall-clock deadline for its whole tree, bounds on main memory and processes where it gives cgroups, checked results. Not
+covered: files, threads and system calls, because the CUDA driver needs them (SECURITY.md, "Programs on a
+GPU"). Not run on a GPU yet: the tests put the CPU in its place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from selfdev_core.records import Reason
-from selfdev_core.sandbox import start
+from selfdev_core.sandbox import cgroup, start
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.received import Received, Refused, Run, Sink, readable
 from selfdev_core.sandbox.wire import WireError, encode
@@ -47,17 +48,19 @@ class CudaExecutor:
         read, write = os.pipe()
         try:
             try:
-                process = self._started(source, bundle, write)
+                process, group = self._started(source, bundle, write)
             finally:
                 os.close(write)
             try:
                 return self._collect(process, Received(self.jail.bundles[bundle], sink), read)
             finally:
-                _end(process)
+                _end(process, group)
         finally:
             os.close(read)
 
-    def _started(self, source: str, bundle: str, result_fd: int) -> subprocess.Popen[bytes]:
+    def _started(
+        self, source: str, bundle: str, result_fd: int
+    ) -> tuple[subprocess.Popen[bytes], cgroup.Cgroup | None]:
         text = source.encode("utf-8", "surrogatepass")
         request = {
             "bundle": str(Path(self.jail.bundles[bundle].path).resolve()),
@@ -76,10 +79,11 @@ class CudaExecutor:
             cwd="/",
             start_new_session=True,
         )
+        group = cgroup.around(process.pid)
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(encode(request) + text)
-        return process
+        return process, group
 
     def _collect(self, process: subprocess.Popen[bytes], received: Received, result_fd: int) -> Run:
         """Read until the stream ends. The deadline holds from the start of the process: loading torch is part of it."""
@@ -112,8 +116,10 @@ def _failed(reason: Reason, detail: str) -> Run:
     return Run(reason, readable(detail), {})
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The process, its group, and (where it has namespaces) everything in them, which ends with it."""
+def _end(process: subprocess.Popen[bytes], group: cgroup.Cgroup | None) -> None:
+    """The process, its process group, everything in its cgroup, and (where it has namespaces) all in them."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if group is not None:
+        group.end()

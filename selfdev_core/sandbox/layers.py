@@ -25,7 +25,8 @@ class SandboxError(SelfdevError):
 
 
 class Layer(NamedTuple):
-    """One layer on this machine. `fault` is empty when it is in force; `mend` says how to get it."""
+    """One layer on this machine. `fault` is empty when it is in force; `mend` says how to get it. `levels`: those that are not
+    given without it; none when it is an extra."""
 
     name: str
     keeps_out: str
@@ -73,6 +74,12 @@ _LAYERS: dict[str, tuple[str, str, tuple[Level, ...], str]] = {
         "memory, CPU time, new processes and threads, file growth, core dumps",
         _ALL,
         "macOS has no address-space limit; elsewhere raise the hard limits (ulimit -H) or run as an ordinary user",
+    ),
+    "cgroup": (
+        "cgroup limits",
+        "all programs of a worker together: an eighth of the memory and all but some processes stay for the rest of the machine",
+        (),
+        "run as root with /sys/fs/cgroup writable, or as an ordinary user below systemd: systemd-run --user --scope selfdev …",
     ),
 }
 

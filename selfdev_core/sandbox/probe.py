@@ -109,6 +109,33 @@ def _limits() -> None:
         refused("memory is not limited", lambda: mmap.mmap(-1, 4 << 30))
 
 
+def _cgroup() -> None:
+    """The bound on memory is not tried by going over it: each time the kernel would complain in the machine's log."""
+    from selfdev_core.sandbox import cgroup
+
+    group = cgroup.make(cgroup.memory_bound(), processes=1)
+    if group is None:
+        raise OSError("this process may make no group, or there is no controller for it")
+    try:
+        missing = set(cgroup.CONTROLLERS) - set(group.folders)
+        if missing:
+            raise OSError(f"no controller for {' and '.join(sorted(missing))}")
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)  # until it is in the group
+            with suppress(NotRefused):
+                check_single()
+                os._exit(0)
+            os._exit(1)
+        group.add(child)
+        os.write(write, b".")
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            raise NotRefused("a second process can be started in a group of one")
+    finally:
+        group.end()
+
+
 def _level(level: str) -> None:
     """The whole level, as a worker and a program go through it."""
     doors.leave(level)
@@ -127,6 +154,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "landlock": _landlock,
     "seccomp": _seccomp,
     "limits": _limits,
+    "cgroup": _cgroup,
     "strict": lambda: _level("strict"),
     "standard": lambda: _level("standard"),
     "process": lambda: _level("process"),
