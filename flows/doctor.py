@@ -40,7 +40,7 @@ def _print_layers(console: Console) -> None:
     table = Table("layer", "", "keeps out", "levels")
     for layer in found.layers:
         state = "[red]missing[/red]" if layer.fault else "[green]in force[/green]"
-        table.add_row(layer.name, state, layer.keeps_out, ", ".join(layer.levels))
+        table.add_row(layer.name, state, layer.keeps_out, ", ".join(layer.levels) or "any, as an extra")
     console.print(table)
     for layer in found.layers:
         if layer.fault:
