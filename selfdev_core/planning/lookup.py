@@ -77,7 +77,10 @@ def _is_whole(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return any("-of-" not in name for name in weights)
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= set(weights)
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= set(weights)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False  # broken off
 
 
 def count_tokens(text: str, folder: Path | None) -> int:

@@ -53,7 +53,7 @@ def facts_of_folder(name: str, folder: Path) -> ModelFacts:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such checkpoint folder (of {name})")
     shape = read_shape(folder)
-    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     size, how = _size(files, shape, "on this machine")
     return ModelFacts(name, size, 0.0, shape.parameters, shape, how)
 

@@ -53,6 +53,17 @@ def test_the_digest_is_of_the_content_not_of_the_place(pico: Any, copy: Path) ->
     assert len({before, changed, Checkpoint(copy).sha256()}) == 3
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json"])
+def test_every_file_of_a_tokenizer_is_part_of_the_model(pico: Any, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(pico.seed, copy)
+    seen = {Checkpoint(copy).sha256()}
+    for content in ("one", "two"):
+        (copy / name).write_text(content)
+        seen.add(Checkpoint(copy).sha256())
+    assert len(seen) == 3
+
+
 def test_missing_and_damaged_folders_are_named(copy: Path, tmp_path: Path) -> None:
     cases: list[tuple[str, Callable[[Path], object]]] = [
         (r"no such checkpoint folder", lambda f: shutil.rmtree(f)),

@@ -226,6 +226,8 @@ def test_a_model_of_which_a_shard_is_missing_is_not_on_this_machine(tmp_path: Pa
     assert not _is_whole(tmp_path)
     (tmp_path / shards[1]).touch()
     assert _is_whole(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "mod')
+    assert not _is_whole(tmp_path)
 
 
 def test_without_a_hub_the_name_or_a_given_shape_tells_the_size() -> None:
