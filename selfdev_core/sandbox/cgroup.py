@@ -18,6 +18,7 @@ import psutil
 
 CONTROLLERS = ("memory", "pids")
 PROCESSES = 512
+_MEMORY = ("memory.max", "memory.limit_in_bytes")  # of version 2, of version 1
 _PREFIX = "selfdev-"
 _END_SECONDS = 5.0
 _numbers = count(1)
@@ -58,9 +59,18 @@ class Cgroup:
         return sorted(set(self.folders.values()))
 
 
-def memory_bound() -> int:
-    """Bytes that a worker and its programs may hold together: all memory but an eighth, which stays for the rest."""
-    return psutil.virtual_memory().total // 8 * 7
+def memory_bound(machine: Path = Path("/")) -> int:
+    """Bytes that a worker and its programs may hold together: an eighth of what there is stays for the rest.
+
+    What there is: the machine's memory, or less where a group above has a bound, as in a container.
+    """
+    there = psutil.virtual_memory().total
+    parent = parents(machine).get("memory")
+    for folder in (parent, *parent.parents) if parent is not None else ():
+        for name in _MEMORY:
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                there = min(there, int((folder / name).read_text()))
+    return there // 8 * 7
 
 
 def make(memory_bytes: int, processes: int = PROCESSES, machine: Path = Path("/")) -> Cgroup | None:
@@ -138,14 +148,14 @@ def _write(folder: Path, controller: str, bound: int) -> None:
     if controller == "pids":
         (folder / "pids.max").write_text(str(bound))
         return
-    first = folder / "memory.max"
-    if first.exists():
-        swap, swapped = folder / "memory.swap.max", 0
-    else:
-        first, swap, swapped = folder / "memory.limit_in_bytes", folder / "memory.memsw.limit_in_bytes", bound
+    newer, older = (folder / name for name in _MEMORY)
+    first = newer if newer.exists() else older
     first.write_text(str(bound))
     with suppress(OSError):  # a kernel without bounds on swap
-        swap.write_text(str(swapped))
+        if first is newer:
+            (folder / "memory.swap.max").write_text("0")
+        else:
+            (folder / "memory.memsw.limit_in_bytes").write_text(str(bound))  # memory and swap together
 
 
 def _sweep(parent: Path) -> None:

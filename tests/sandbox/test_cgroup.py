@@ -81,6 +81,13 @@ def test_version_1_makes_a_group_in_ours_also_where_only_part_of_the_tree_is_mou
     }
 
 
+@pytest.mark.parametrize(("said", "bound"), [("8000000", 7_000_000), ("max", psutil.virtual_memory().total // 8 * 7)])
+def test_a_bound_above_leaves_an_eighth_of_itself(tmp_path: Path, said: str, bound: int) -> None:
+    root = machine(tmp_path, "0::/one/two/three\n", V2, {"sys/fs/cgroup/one/two": "memory\n"})
+    (root / "sys/fs/cgroup/one/memory.max").write_text(said)
+    assert cgroup.memory_bound(root) == bound
+
+
 @real
 def test_whoever_holds_more_than_the_group_may_is_killed() -> None:
     group = cgroup.make(64 * MIB)
