@@ -30,7 +30,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
 from flows.campaign import campaign
-from flows.names import BEAT_SECONDS, CRASH_AUTOMATION, LEFT, SILENCE_SECONDS, TAG, campaign_tags
+from flows.names import BEAT_SECONDS, CRASH_AUTOMATION, LEFT, SILENCE_SECONDS, SOUGHT, TAG, campaign_tags
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.planning.plan import devices_of
@@ -100,7 +100,7 @@ def crash_automation() -> AutomationCore:
         name=CRASH_AUTOMATION,
         description=f"Runs with the tag {TAG} beat every {BEAT_SECONDS} s; one silent for {SILENCE_SECONDS} s is dead.",
         trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
+            after={"prefect.flow-run.heartbeat", SOUGHT},
             expect={"prefect.flow-run.*", LEFT},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},

@@ -7,6 +7,7 @@ TAG = "selfdev"
 POOL = "selfdev"
 CRASH_AUTOMATION = "selfdev: silent runs are crashed"
 LEFT = "selfdev.campaign.left"  # a suspended campaign's process ended
+SOUGHT = "selfdev.campaign.sought"  # a running campaign is asked for a sign of life
 BEAT_SECONDS = 30  # Prefect's shortest
 SILENCE_SECONDS = 75  # two beats missed, and fifteen seconds of grace
 

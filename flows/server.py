@@ -16,14 +16,16 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
 
 from flows.database import SQLITE, Database, configured
 from flows.names import BEAT_SECONDS
+from flows.signs import ask_for_signs
 from selfdev_core.errors import SelfdevError
 from selfdev_core.home import replace_text, selfdev_home
 
@@ -96,7 +98,17 @@ def local_server() -> Server:
                 if _becomes_healthy(server):  # whoever started it may have been killed meanwhile
                     return server
             _kill(server)
-        return _start_server(home)
+        server = _start_server(home)
+    with suppress(httpx.HTTPError):
+        ask_for_signs(partial(_post, server))
+    return server
+
+
+def _post(server: Server, path: str, body: Any) -> Any:
+    login = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    auth = httpx.BasicAuth(*login.split(":", 1)) if ":" in login else None
+    answer = httpx.post(f"{server.url}{path}", json=body, auth=auth, timeout=10.0).raise_for_status()
+    return answer.json() if answer.content else None
 
 
 def running_server() -> Server | None:
@@ -152,8 +164,6 @@ def _start(home: Path, port: int, named: Database | None) -> Server | None:
             "PREFECT_SERVER_UI_API_URL": url,
             # Slots that are held (a deployment's one run, a GPU) outlive a restart of the server.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            # What the automation that finds dead runs was waiting for, too: Prefect would forget it after a minute.
-            "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",
             # One event at a time would lock SQLite so often that requests meet the lock, and each that does waits two seconds.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # Prefect takes whole seconds: 0.5 would be 0

@@ -16,6 +16,7 @@ from typing import Self
 from uuid import UUID
 
 from prefect import get_client, get_run_logger, runtime, tags
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.exceptions import Pause
 from prefect.states import Paused
@@ -40,12 +41,17 @@ def watched(ready: Prepared) -> Iterator[None]:
             yield
             shown.finish()
             return
+        paused = False
         try:
             with _deployed(ready):
                 yield
         except Pause:
-            _say_goodbye()
+            paused = True
             raise
+        finally:
+            context = FlowRunContext.get()  # a campaign that is at its end, or fails, may have been suspended meanwhile
+            if paused or (context is not None and context.flow_run_suspension_request.is_requested()):
+                _say_goodbye()
 
 
 @contextmanager

@@ -73,7 +73,11 @@ def _fetched(repository: str, revision: str | None) -> Path | None:
 
 def _is_whole(folder: Path) -> bool:
     """Whether no shard of the weights is missing."""
-    weights = [name for name in fetched_files(path.name for path in folder.iterdir()) if name.endswith(".safetensors")]
+    weights = [
+        name
+        for name in fetched_files(path.name for path in folder.iterdir() if path.is_file())
+        if name.endswith(".safetensors")
+    ]
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return any("-of-" not in name for name in weights)

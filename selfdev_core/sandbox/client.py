@@ -92,15 +92,22 @@ class Sandbox:
 
         Raises: SandboxError when the worker cannot be (re)started; what the sink raises.
         """
+        before = self._oom_kills()
         outcome = self._run_once(source, bundle, given, sink)
         if outcome is not None and outcome.reason == "crashed" and outcome.detail == died_of(signal.SIGKILL):
             # The program's own doing, or somebody's (a machine out of memory, say): the second run shows which.
             outcome = self._run_once(source, bundle, given, sink)
-        if outcome is None:
-            # Perhaps another program killed the worker. Alone in a worker of its own, this one shows who it was.
+        crowded = outcome is not None and outcome.reason == "crashed" and self._oom_kills() > before
+        if outcome is None or crowded:
+            # Another program may have killed the worker, or taken the memory. Alone in a worker of its own, this one shows
+            # whose doing it was.
             with Sandbox(self.bundles, self.seconds, self.memory_bytes / 2**30, level=self.level) as alone:
                 outcome = alone._run_once(source, bundle, given, sink)
         return outcome or Run("crashed", "the sandbox worker dies when this program runs", {})
+
+    def _oom_kills(self) -> int:
+        group = self._group
+        return 0 if group is None else group.oom_kills()
 
     def _seconds(self, bundle: str) -> float:
         return min(self.seconds, PROBE_SECONDS) if bundle == "probes" else self.seconds

@@ -77,9 +77,10 @@ _LAYERS: dict[str, tuple[str, str, tuple[Level, ...], str]] = {
     ),
     "cgroup": (
         "cgroup limits",
-        "all programs of a worker together: an eighth of the memory and all but some processes stay for the rest of the machine",
+        "all programs of a worker together: an eighth of the memory and all but 512 processes stay for the rest of the machine",
         (),
-        "run as root with /sys/fs/cgroup writable, or as an ordinary user below systemd: systemd-run --user --scope selfdev …",
+        "start it as systemd-run --user --scope -p Delegate=yes selfdev … (as root without --user); with cgroups of version 1:"
+        " as root with /sys/fs/cgroup writable",
     ),
 }
 

@@ -123,14 +123,20 @@ def _cgroup() -> None:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            os.read(read, 1)  # until it is in the group
+            os.close(write)
+            if not os.read(read, 1):  # until it is in the group
+                os._exit(0)  # which it could not be put in
             with suppress(NotRefused):
                 check_single()
                 os._exit(0)
             os._exit(1)
-        group.add(child)
-        os.write(write, b".")
-        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        try:
+            group.add(child)
+            os.write(write, b".")
+        finally:
+            os.close(write)
+            _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status):
             raise NotRefused("a second process can be started in a group of one")
     finally:
         group.end()

@@ -34,30 +34,82 @@ def machine(root: Path, own: str, mounts: str, handed_on: dict[str, str]) -> Pat
     return root
 
 
-def test_version_2_makes_a_group_beside_our_own_where_controllers_are_handed_on(tmp_path: Path) -> None:
-    slice_ = "sys/fs/cgroup/user.slice/app.slice"
-    root = machine(tmp_path, "0::/user.slice/app.slice/run.scope\n", V2, {slice_: "cpu memory pids\n"})
-    (root / slice_ / "run.scope").mkdir()
-    assert cgroup.parents(root) == {"memory": root / slice_, "pids": root / slice_}
-    leftover = root / slice_ / f"selfdev-{2**22 + 1}-1"  # no process has such a number
-    alive = root / slice_ / f"selfdev-{os.getpid()}-0"
-    leftover.mkdir()
-    alive.mkdir()
+@pytest.fixture
+def delegated(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Groups that systemd is said to have delegated."""
+    groups: set[Path] = set()
+    monkeypatch.setattr(cgroup, "_marked", lambda unit: unit in groups)
+    return groups
+
+
+def test_version_2_makes_a_group_inside_a_delegated_unit_and_sweeps_what_the_dead_have_left(
+    tmp_path: Path, delegated: set[Path]
+) -> None:
+    scope = "sys/fs/cgroup/app.slice/run.scope"
+    root = machine(tmp_path, "0::/app.slice/run.scope/selfdev\n", V2, {scope: "memory pids\n"})
+    unit = root / scope
+    (unit / "cgroup.controllers").write_text("cpu memory pids\n")
+    assert cgroup.parents(root) == {}  # nobody has delegated it
+    delegated.add(unit)
+    assert cgroup.parents(root) == {"memory": unit, "pids": unit}
+    space = os.stat("/proc/self/ns/pid").st_ino
+    leftover = unit / f"selfdev-{space}-{2**22 + 1}-1-aa"  # no process has such a number
+    again = unit / f"selfdev-{space}-{os.getpid()}-1-bb"  # another process had ours
+    foreign = unit / f"selfdev-1-{2**22 + 1}-1-cc"  # another pid namespace's
+    odd = unit / f"selfdev-{space}-99999999999999999999999-1-dd"
+    alive = unit / f"{cgroup._mine()}-ee"
+    for one in (leftover, again, foreign, odd, alive):
+        one.mkdir()
     made = cgroup.make(5 * MIB, 7, root)
     assert made is not None and set(made.folders) == {"memory", "pids"}
     (folder,) = set(made.folders.values())
-    assert folder.parent == root / slice_ and (folder / "pids.max").read_text() == "7"
-    assert not leftover.exists() and alive.exists()
+    assert folder.parent == unit and (folder / "pids.max").read_text() == "7"
+    assert foreign.exists() and alive.exists()
     made.add(4321)
     assert (folder / "cgroup.procs").read_text() == "4321"
+
+
+def test_version_2_moves_the_processes_of_its_unit_into_a_leaf_before_it_bounds_groups(
+    tmp_path: Path, delegated: set[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = machine(tmp_path, "0::/run.scope\n", V2, {"sys/fs/cgroup/run.scope": ""})
+    unit = root / "sys/fs/cgroup/run.scope"
+    delegated.add(unit)
+    (unit / "cgroup.controllers").write_text("memory pids\n")
+    inside = [{11, 12}, {13}, set[int]()]  # 13 was started while 11 and 12 were moved
+    monkeypatch.setattr(cgroup, "_processes", lambda folder: inside.pop(0))
+    assert cgroup.parents(root) == {"memory": unit, "pids": unit}
+    assert (unit / "cgroup.subtree_control").read_text() == "+memory +pids" and not inside
+    assert (unit / "selfdev" / "cgroup.procs").read_text() == "13"
+
+
+def test_what_cannot_be_read_or_moved_costs_the_extra_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delegated: set[Path]
+) -> None:
+    root = machine(tmp_path, "0::/one\n", V2, {"sys/fs/cgroup/one": ""})
+    with (root / "proc/self/mountinfo").open("ab") as file:
+        file.write("26 1 0:23 / /mnt/caf\u00e9 rw - ext4 /dev/sdb rw\n".encode("latin-1"))
+    assert cgroup.parents(root) == {}
+    memory, pids = tmp_path / "memory", tmp_path / "pids"
+    for folder in (memory, pids):
+        folder.mkdir()
+    monkeypatch.setattr(cgroup, "parents", lambda machine=root: {"memory": memory, "pids": pids})
+    added = cgroup.Cgroup.add
+
+    def only_the_first(group: cgroup.Cgroup, pid: int) -> None:
+        added(cgroup.Cgroup({"memory": group.folders["memory"]}), pid)
+        raise PermissionError
+
+    monkeypatch.setattr(cgroup.Cgroup, "add", only_the_first)
+    assert cgroup.around(4321) is None
+    assert (memory / "cgroup.procs").read_text() == "4321"  # where it was
 
 
 @pytest.mark.parametrize(
     ("own", "mounts", "handed_on"),
     [
-        ("0::/a/b\n", V2, {"sys/fs/cgroup/a": "cpu\n"}),  # neither controller
-        ("0::/a/b\n", V2, {}),
-        ("0::/\n", V2, {"sys/fs/cgroup": ""}),  # a container: its own group is all it sees
+        ("0::/a/b\n", V2, {"sys/fs/cgroup/a/b": "memory pids\n"}),  # not delegated
+        ("0::/\n", V2, {"sys/fs/cgroup": "memory pids\n"}),  # a container: its own group is all it sees
         ("0::/a\n", "", {}),  # nothing mounted
         ("3:cpu:/\n", "25 1 0:22 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n", {"sys/fs/cgroup/cpu": ""}),
     ],
@@ -82,9 +134,14 @@ def test_version_1_makes_a_group_in_ours_also_where_only_part_of_the_tree_is_mou
 
 
 @pytest.mark.parametrize(("said", "bound"), [("8000000", 7_000_000), ("max", psutil.virtual_memory().total // 8 * 7)])
-def test_a_bound_above_leaves_an_eighth_of_itself(tmp_path: Path, said: str, bound: int) -> None:
-    root = machine(tmp_path, "0::/one/two/three\n", V2, {"sys/fs/cgroup/one/two": "memory\n"})
-    (root / "sys/fs/cgroup/one/memory.max").write_text(said)
+@pytest.mark.parametrize("where", ["one", "one/two"])
+def test_a_bound_on_a_group_that_we_are_in_leaves_an_eighth_of_itself(
+    tmp_path: Path, delegated: set[Path], where: str, said: str, bound: int
+) -> None:
+    root = machine(tmp_path, "0::/one/two\n", V2, {"sys/fs/cgroup/one/two": "memory\n"})
+    (root / "sys/fs/cgroup/one/two/cgroup.controllers").write_text("memory\n")
+    delegated.add(root / "sys/fs/cgroup/one/two")
+    (root / "sys/fs/cgroup" / where / "memory.max").write_text(said)
     assert cgroup.memory_bound(root) == bound
 
 
@@ -136,6 +193,22 @@ def becomes(group: cgroup.Cgroup, processes: int) -> bool:
 
 
 @real
+def test_what_a_killed_maker_has_left_is_ended_when_the_next_group_is_made() -> None:
+    space = os.stat("/proc/self/ns/pid").st_ino
+    name = f"selfdev-{space}-{2**22 + 1}-1-left"
+    left = cgroup.Cgroup({controller: parent / name for controller, parent in cgroup.parents().items()})
+    for folder in left.folders.values():
+        folder.mkdir()
+    process = subprocess.Popen(["sleep", "600"])
+    left.add(process.pid)
+    made = cgroup.make(64 * MIB)
+    assert made is not None
+    made.end()
+    assert process.wait(10) == -9
+    assert not any(folder.exists() for folder in left.folders.values())
+
+
+@real
 @pytest.mark.parametrize("level", layers.available())
 def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(bundle: Bundle, level: str) -> None:
     with Sandbox({"probes": bundle}, 5.0, 1.0, level=level) as sandbox:  # type: ignore[arg-type]
@@ -162,13 +235,39 @@ def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(b
 def test_what_a_program_on_a_device_starts_ends_with_it(bundle: Bundle) -> None:
     """At `standard` its process has no namespaces of its own and may start others in sessions of their own."""
     daemon = (
-        "import os, time\ndef merge_models(m, device):\n    try:\n        if os.fork() == 0:\n            os.setsid()\n"
-        "            if os.fork() == 0:\n                time.sleep(600)\n            os._exit(0)\n"
-        "    except OSError:\n        pass\n    return m['alpha'] * 0.5\n"
+        "import os, time\ndef merge_models(m, device):\n    forked = 0.25\n    try:\n        if os.fork() == 0:\n"
+        "            os.setsid()\n            if os.fork() == 0:\n                time.sleep(600)\n            os._exit(0)\n"
+        "        forked = 0.5\n    except OSError:\n        pass\n    return m['alpha'] * forked\n"
     )
     with Sandbox({"probes": bundle}, 20.0, 1.0, level="standard") as jail:
-        before = {process.pid for process in psutil.process_iter()}
+        sound = jail.run(daemon, "probes")
+        before = set(psutil.pids())
         run = CudaExecutor(jail, 20.0, 1.0, device="cpu").run(daemon, "probes")
         assert run.reason == "accepted", run
-        new = [one for one in psutil.process_iter() if one.pid not in before and one.status() != "zombie"]
-        assert not [one for one in new if "cuda_worker" in " ".join(one.cmdline())]
+        for name, tensor in run.tensors.items():  # in the jail it could not fork, here it could
+            assert bool((tensor == 2 * sound.tensors[name]).all())
+        assert not [pid for pid in set(psutil.pids()) - before if _is_a_device_s(pid)]
+
+
+def _is_a_device_s(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "cuda_worker" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@real
+def test_a_program_that_dies_because_others_have_taken_the_memory_runs_again_alone(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group is made so small that the program by itself is too much for it; alone, it gets one of the usual size."""
+    usual, small = cgroup.memory_bound(), [300 * MIB]
+    monkeypatch.setattr(cgroup, "memory_bound", lambda: small.pop() if small else usual)
+    greedy = (
+        "import torch\ndef merge_models(m, device):\n    held = torch.ones(100_000_000)\n"
+        "    return m['alpha'] * held[0]\n"
+    )
+    with Sandbox({"probes": bundle}, 30.0, 1.0) as sandbox:
+        assert sandbox.run(greedy, "probes").reason == "accepted"
+        assert sandbox._group is not None and sandbox._group.oom_kills() >= 2
