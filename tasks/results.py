@@ -27,6 +27,7 @@ from selfdev_core.records import digest_of
 from selfdev_core.store.artifacts import ArtifactStore
 
 _TRIES = 5
+_RAISED = "__exc_type__"  # Prefect's mark on a serialised exception
 
 
 class StoreResults(WritableFileSystem):
@@ -62,8 +63,13 @@ class StoreResults(WritableFileSystem):
         return ResultRecord(metadata=metadata, result=found.manifest).serialize()
 
     def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> None:  # type: ignore[override]
-        """Store a result that Prefect has serialised as JSON. Raises: StoreError when it cannot be written."""
+        """Store a result that Prefect has serialised as JSON. Raises: StoreError when it cannot be written.
+
+        What a task run has raised is no result: its state tells it, and nothing would ever read it here.
+        """
         manifest: dict[str, Any] = json.loads(json.loads(content)["result"])
+        if _RAISED in manifest:
+            return
         _opened(self.store).write(TASK_RESULTS, digest_of(path), TaskResult(manifest=manifest))
 
     async def aread_path(self, path: str) -> bytes:

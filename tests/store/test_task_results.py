@@ -10,6 +10,7 @@ from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
 from pydantic import ValidationError
 
+from selfdev_core.errors import StoreError
 from selfdev_core.kinds import TASK_RESULTS, TaskResult
 from selfdev_core.records import digest_of
 from selfdev_core.store.artifacts import ArtifactStore, record_name
@@ -52,6 +53,16 @@ def test_a_damaged_or_swapped_result_is_reported_and_absent(results: StoreResult
     with pytest.raises(ValueError, match="is damaged"):
         results.read_path("other")
     assert len(told) == 5 and all(text.endswith("it is computed again") for text in told)
+
+
+def test_what_a_task_run_has_raised_is_not_kept(results: StoreResults) -> None:
+    metadata = ResultRecordMetadata(storage_key="raised", serializer=JSONSerializer())
+    raised: ResultRecord[object] = ResultRecord(metadata=metadata, result=StoreError("no space left"))
+    before = list(ArtifactStore(results.store).objects.list())
+    results.write_path("raised", raised.serialize())
+    assert list(ArtifactStore(results.store).objects.list()) == before
+    with pytest.raises(ValueError, match="there is no result raised"):
+        results.read_path("raised")
 
 
 @pytest.mark.parametrize(
