@@ -45,7 +45,7 @@ def test_a_cluster_with_gpus_may_lose_a_node(finished: Path, tmp_path: Path, mon
 
     monkeypatch.setenv("SELFDEV_HOME", str(finished))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    node = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    node = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
         second = cluster.add_node(**node)
