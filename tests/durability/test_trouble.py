@@ -29,7 +29,8 @@ def remote(tmp_path: Path) -> Iterator[S3]:
     """A home with a store on S3, behind a proxy that is harmless until told otherwise."""
     with (
         s3_service() as (endpoint, proxy),
-        server_stopped(Place(tmp_path, "s3://campaigns/trouble", endpoint, proxy.url).prepare()) as place,
+        # A prefix of its own: the services of one process share what they hold.
+        server_stopped(Place(tmp_path, f"s3://campaigns/{tmp_path.name}", endpoint, proxy.url).prepare()) as place,
     ):
         yield place, proxy
 
@@ -90,7 +91,7 @@ def test_a_store_that_stays_away_stops_the_campaign_with_a_clear_message_and_the
     proxy.go_away()
     place.run(status=2)  # opening waits for a shorter time than a campaign that runs
     said = place.output()
-    assert "store s3://campaigns/trouble: could not" in said and "AWS_ENDPOINT_URL" in said and "Traceback" not in said
+    assert f"store {place.store}: could not" in said and "AWS_ENDPOINT_URL" in said and "Traceback" not in said
     assert "run the same command again" in said
     proxy.come_back()
     place.run()
