@@ -211,7 +211,7 @@ def test_what_a_killed_maker_has_left_is_ended_when_the_next_group_is_made() -> 
 @real
 @pytest.mark.parametrize("level", layers.available())
 def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(bundle: Bundle, level: str) -> None:
-    with Sandbox({"probes": bundle}, 5.0, 1.0, level=level) as sandbox:  # type: ignore[arg-type]
+    with Sandbox({"probes": bundle}, 1.0, 1.0, level=level) as sandbox:  # type: ignore[arg-type]
         assert sandbox.run("def merge_models(m, device):\n    return m['alpha']\n", "probes").reason == "accepted"
         group = sandbox._group
         assert group is not None and set(group.folders) == set(cgroup.CONTROLLERS)
