@@ -137,6 +137,7 @@ def test_an_interrupted_campaign_says_how_to_resume_and_ends_the_same(
     assert essence(result_of(finished, "again")) == essence(result_of(finished))
 
 
+@pytest.mark.slow
 def test_damaged_artifacts_are_reported_and_computed_again(
     finished: Path, selfdev: Selfdev, campaign_file: Path
 ) -> None:
