@@ -32,7 +32,9 @@ def test_a_campaign_on_ray_ends_as_in_threads_though_a_worker_is_killed(finished
     after = written(file)
     assert all(after[path] == when for path, when in kept.items())
     assert essence(result_of(finished, "killed")) == essence(result_of(finished))
-    crashed = api(finished, "/task_runs/filter", task_runs={"state": {"type": {"any_": ["CRASHED"]}}})
+    wanted, deadline = {"state": {"type": {"any_": ["CRASHED"]}}}, time.monotonic() + 20
+    while not (crashed := api(finished, "/task_runs/filter", task_runs=wanted)) and time.monotonic() < deadline:
+        time.sleep(0.5)  # the server records states a moment later
     assert [run["name"].startswith("evaluate") for run in crashed] == [True]
     running_still = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
     assert api(finished, "/task_runs/filter", task_runs=running_still) == []
