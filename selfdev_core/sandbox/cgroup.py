@@ -215,7 +215,7 @@ def _bound(folder: Path, controller: str, bound: int) -> None:
 
 def _mine() -> str:
     """Begins the names of this process's groups. Process numbers are unique in one pid namespace and at one time only."""
-    return f"{_PREFIX}{_pid_namespace()}-{os.getpid()}-{int(psutil.Process().create_time())}"
+    return f"{_PREFIX}{_pid_namespace()}-{os.getpid()}-{_started(os.getpid())}"
 
 
 def _pid_namespace() -> int:
@@ -226,13 +226,21 @@ def _sweep(parent: Path) -> None:
     """End the groups that a dead process of our pid namespace has left, with what is in them."""
     for folder in parent.glob(f"{_PREFIX}{_pid_namespace()}-*-*-*"):
         with suppress(*_FAULTS):
-            pid, created = (int(part) for part in folder.name.split("-")[2:4])
-            if not _lives(pid, created):
+            pid, started = (int(part) for part in folder.name.split("-")[2:4])
+            if not _lives(pid, started):
                 Cgroup({"pids": folder}).end()
 
 
-def _lives(pid: int, created: int) -> bool:
+def _lives(pid: int, started: int) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - created) < 2
-    except psutil.NoSuchProcess:
+        return _started(pid) == started
+    except FileNotFoundError:
         return False
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in clock ticks since the boot: unlike a time of day it stays when the clock is set.
+
+    Raises: FileNotFoundError when there is none.
+    """
+    return int(_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[19])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefect.automations import EventTrigger
+
 from flows.deploy import crash_automation
 from flows.signs import ask_for_signs
 
@@ -22,8 +24,9 @@ def test_every_running_run_is_asked_once_with_what_the_automation_looks_for() ->
     assert ask_for_signs(post) == 430
     assert [one["resource"]["prefect.resource.id"] for one in asked] == [f"prefect.flow-run.{run}" for run in runs]
     trigger = crash_automation().trigger
-    assert {one["event"] for one in asked} <= set(trigger.after)  # type: ignore[union-attr]
-    assert not {one["event"] for one in asked} & set(trigger.expect)  # type: ignore[union-attr]
+    assert isinstance(trigger, EventTrigger)
+    assert {one["event"] for one in asked} <= set(trigger.after)
+    assert not {one["event"] for one in asked} & set(trigger.expect)
     assert all(
         {"prefect.resource.id": "prefect.tag.selfdev", "prefect.resource.role": "tag"} in one["related"]
         for one in asked

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from selfdev_core.records import Level
 from selfdev_core.sandbox import cgroup, layers
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.client import Sandbox
@@ -210,8 +211,8 @@ def test_what_a_killed_maker_has_left_is_ended_when_the_next_group_is_made() -> 
 
 @real
 @pytest.mark.parametrize("level", layers.available())
-def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(bundle: Bundle, level: str) -> None:
-    with Sandbox({"probes": bundle}, 1.0, 1.0, level=level) as sandbox:  # type: ignore[arg-type]
+def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(bundle: Bundle, level: Level) -> None:
+    with Sandbox({"probes": bundle}, 1.0, 1.0, level=level) as sandbox:
         assert sandbox.run("def merge_models(m, device):\n    return m['alpha']\n", "probes").reason == "accepted"
         group = sandbox._group
         assert group is not None and set(group.folders) == set(cgroup.CONTROLLERS)
