@@ -23,6 +23,7 @@ _SEARCH_QUESTIONS, _VALIDATION_QUESTIONS, _DRILLS = 192, 384, 400
 _UNIFORM = tuple(round(0.1 * tenth, 1) for tenth in range(2, 17))
 _PAIRS = tuple((a, b) for a in (0.3, 0.5, 0.7, 0.9, 1.2, 1.6) for b in (0.15, 0.3, 0.45, 0.6, 0.8, 1.0))
 _PROGRAMS, _PROGRAM_QUESTIONS = 48, 96
+_SAMPLED = 128  # programs of the seed at each temperature
 
 
 class Measurements(NamedTuple):
@@ -34,7 +35,7 @@ class Measurements(NamedTuple):
 
 def measure_seed(seed: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: str, number: int) -> Measurements:
     """Drills, word problems and sampled programs of the seed alone (`number` is the build's training seed)."""
-    hot, warm = (sample_programs(seed, tokenizer, 128, temperature, number) for temperature in (1.2, 1.0))
+    hot, warm = (sample_programs(seed, tokenizer, _SAMPLED, temperature, number) for temperature in (1.2, 1.0))
     judged = questions(family, "validation", _VALIDATION_QUESTIONS)
     return Measurements(
         {
@@ -42,7 +43,7 @@ def measure_seed(seed: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fam
             "seed accuracy": statistics.fmean(greedy_right(seed, tokenizer, judged)),
             "valid programs at 1.0": statistics.fmean(valid_programs(warm)),
             "valid programs at 1.2": statistics.fmean(valid_programs(hot)),
-            "distinct programs": len(set(warm[:64])) / 64,
+            "distinct programs": len(set(warm[: _SAMPLED // 2])) / (_SAMPLED // 2),
         },
         {"tokens per program": statistics.fmean(len(tokenizer(source)["input_ids"]) for source in warm)},
     )

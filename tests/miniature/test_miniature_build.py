@@ -26,8 +26,17 @@ TINY = RECIPES["arithmetic"].model_copy(
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, and short measurements: it is what follows from them that is tested here."""
     torch.set_num_threads(1)
+    for name, value in (
+        ("_PROGRAMS", 2),
+        ("_SAMPLED", 16),
+        ("_DRILLS", 16),
+        ("_VALIDATION_QUESTIONS", 16),
+        ("_SEARCH_QUESTIONS", 16),
+    ):
+        monkeypatch.setattr(measure, name, value)
 
 
 def test_an_untrained_family_is_refused_by_name_and_the_next_seed_tried(tmp_path: Path) -> None:
@@ -46,9 +55,6 @@ def test_an_untrained_family_is_refused_by_name_and_the_next_seed_tried(tmp_path
 
 def test_a_family_that_passes_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "THRESHOLDS", dict.fromkeys(gates.THRESHOLDS, (-1.0, 1e9)))
-    monkeypatch.setattr(measure, "_PROGRAMS", 2)
-    monkeypatch.setattr(measure, "_VALIDATION_QUESTIONS", 16)
-    monkeypatch.setattr(measure, "_SEARCH_QUESTIONS", 16)
     outcome = build_family("transfer", tmp_path / "family", 1, lambda stage, share: None, TINY)
     assert outcome.passed and not outcome.failed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["family"]

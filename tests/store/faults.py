@@ -44,6 +44,7 @@ class FaultyProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two writes: the second would wait 40 ms for an ACK
 
             def handle_one_request(self) -> None:
                 with suppress(ConnectionError, TimeoutError):
