@@ -17,6 +17,7 @@ from tests.flows.conftest import GUIDE, TINY, Selfdev, environment_of
 from tests.planning.test_shapes import MISTRAL
 
 
+@pytest.mark.slow
 def test_every_command_of_the_first_campaign_guide_works(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     script = "set -eu\n" + "\n".join(re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL))
