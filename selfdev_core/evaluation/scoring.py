@@ -9,19 +9,27 @@ from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.pool import GraderPool
 from selfdev_core.evaluation.graders.spec import Marks
 from selfdev_core.evaluation.questions import QuestionBlock
-from selfdev_core.records import Scorecard, Tally
+from selfdev_core.records import QuestionSet, Scorecard, Tally
 
 
 def scorecard_of(
-    subject: str, block: QuestionBlock, answers: Sequence[str], decoding: Decoding, graders: GraderPool
+    subject: str,
+    questions: QuestionSet,
+    block: QuestionBlock,
+    answers: Sequence[str],
+    decoding: Decoding,
+    graders: GraderPool,
 ) -> Scorecard:
-    """The scorecard of what a model wrote to each question of a block, in order; tokens and seconds are 0."""
+    """The scorecard of what a model wrote to each question of a block, in order; tokens and seconds are 0.
+
+    `questions` is the reference to the block: its digest is known there, and is not made again for every model.
+    """
     pairs = [(decoding.answer(text), item.answer) for text, item in zip(answers, block.items, strict=True)]
     marks = graders.grade(decoding.grader, pairs)
     return Scorecard(
         subject=subject,
         split=block.split,
-        questions_sha256=block.digest,
+        questions_sha256=questions.sha256,
         outcomes=tuple(one[decoding.grader.extraction] for one in marks),
         tallies=tallies_of(marks),
         tokens=0,

@@ -28,11 +28,12 @@ def choose_pairs(
     """
     choice = _paper(settings, rounds) if settings.strategy == "paper" else _stable(settings, rounds)
     preferred = {winner.algorithm_id for winner in choice.chosen}
-    rejected = [loser for loser in choice.rejected if loser.algorithm_id not in preferred]
+    rejected = [(loser, _value(loser)) for loser in choice.rejected if loser.algorithm_id not in preferred]
     rng = random.Random(seed)
     by_chosen = []
     for winner in choice.chosen:
-        losers = [loser for loser in rejected if _value(loser) < winner.score]
+        score = winner.score
+        losers = [loser for loser, value in rejected if value < score]
         rng.shuffle(losers)
         by_chosen.append([(winner, loser) for loser in losers])
     pairs: list[tuple[Candidate, Candidate]] = []

@@ -32,9 +32,9 @@ def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:
     """
     began = time.monotonic()
     block = questions_of(job.questions, workspace)
-    cards = []
+    cards, key, models = [], _keys(job.questions, job.decoding), job.models.digest
     for program in job.programs:
-        cards.append(_program_scorecard(program, job, block, workspace))
+        cards.append(_program_scorecard(program, key(program.algorithm_id, models), job, block, workspace))
         workspace.progress.best(cards[-1].score if job.questions.split == "search" else 0.0)
         workspace.progress.advance()
     for model in job.plain:
@@ -72,7 +72,8 @@ def model_scorecard(
     """The stored scorecard of a plain model, or a new one, stored."""
 
     def compute() -> Scorecard:
-        card = _answered(model.name, decoding, block, workspace, workspace.folder(model.sha256), None)
+        folder = workspace.folder(model.sha256)
+        card = _answered(model.name, questions, decoding, block, workspace, folder, None)
         workspace.unchanged(model.sha256)
         return card
 
@@ -89,20 +90,21 @@ def _keys(questions: QuestionSet, decoding: Decoding) -> Callable[[str, str], st
     return lambda subject, models: digest_of([NAME, VERSION, subject, models, asked, how])
 
 
-def _program_scorecard(program: Program, job: EvaluateJob, block: QuestionBlock, workspace: Workspace) -> Scorecard:
+def _program_scorecard(
+    program: Program, key: str, job: EvaluateJob, block: QuestionBlock, workspace: Workspace
+) -> Scorecard:
     subject = program.algorithm_id
 
     def compute() -> Scorecard:
         weights = merge.merged_weights(program, job.models, job.limits, workspace)
         seed = workspace.folder(job.models.seed.sha256)
-        card = _answered(subject, job.decoding, block, workspace, seed, weights)
+        card = _answered(subject, job.questions, job.decoding, block, workspace, seed, weights)
         workspace.unchanged(job.models.seed.sha256)
         return card
 
     def amount(card: Scorecard) -> Cost:
         return Cost(programs=1, questions=len(card.outcomes), tokens=card.tokens)
 
-    key = _keys(job.questions, job.decoding)(subject, job.models.digest)
     try:
         return workspace.remember(NAME, "scorecards", key, Scorecard, compute, amount)
     finally:
@@ -110,7 +112,13 @@ def _program_scorecard(program: Program, job: EvaluateJob, block: QuestionBlock,
 
 
 def _answered(
-    subject: str, decoding: Decoding, block: QuestionBlock, workspace: Workspace, folder: Path, weights: Path | None
+    subject: str,
+    questions: QuestionSet,
+    decoding: Decoding,
+    block: QuestionBlock,
+    workspace: Workspace,
+    folder: Path,
+    weights: Path | None,
 ) -> Scorecard:
     began = time.monotonic()
     prompts = [decoding.prompt(item.question) for item in block.items]
@@ -122,5 +130,5 @@ def _answered(
         batch_size=decoding.batch_size,
         stop=decoding.stop,
     )
-    card = scorecard_of(subject, block, [text for text, _ in answers], decoding, workspace.graders)
+    card = scorecard_of(subject, questions, block, [text for text, _ in answers], decoding, workspace.graders)
     return card.model_copy(update={"tokens": sum(tokens for _, tokens in answers), "seconds": time.monotonic() - began})

@@ -31,10 +31,11 @@ PATIENCE = 4  # times the limit of seconds for a program that kept to it once
 def merge(job: MergeJob, workspace: Workspace) -> MergeManifest:
     """One merged model, or one verdict, per program, in order."""
     began = time.monotonic()
-    merged = []
+    merged, key, most = [], _keys(job.models, job.limits), at_once(job.models, workspace)
+    seed = _seed(job.models, workspace)
     for program in job.programs:
-        room = _has_room(job.models, workspace)
-        merged.append(_remembered(program, job.models, job.limits, workspace, into_scratch=room))
+        room = _waiting(workspace) < most
+        merged.append(_remembered(program, key(program), seed, job.models, job.limits, workspace, into_scratch=room))
         workspace.progress.advance()
     cost = Cost(seconds=time.monotonic() - began, programs=len(merged))
     return MergeManifest(merged=tuple(merged), cost=cost)
@@ -55,12 +56,13 @@ def merged_weights(program: Program, models: ModelSet, limits: Limits, workspace
     path = scratch_file(program, models, workspace)
     if path.is_file():
         return path
-    record = _remembered(program, models, limits, workspace, into_scratch=True)
+    key, seed = _keys(models, limits)(program), _seed(models, workspace)
+    record = _remembered(program, key, seed, models, limits, workspace, into_scratch=True)
     if record.verdict.accepted and not path.is_file():
-        with workspace.counted(NAME, _keys(models, limits)(program), device=limits.device, remade=True) as work:
+        with workspace.counted(NAME, key, device=limits.device, remade=True) as work:
             for seconds in (limits.seconds, PATIENCE * limits.seconds):
                 longer = limits.model_copy(update={"seconds": seconds})
-                record = _merge(program, models, longer, workspace, into_scratch=True)
+                record = _merge(program, seed, models, longer, workspace, into_scratch=True)
                 if record.verdict.accepted:
                     break
             work.amount = Cost(programs=1)
@@ -72,13 +74,21 @@ def merged_weights(program: Program, models: ModelSet, limits: Limits, workspace
     return path
 
 
-def _remembered(program: Program, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool) -> Merged:
+def _remembered(
+    program: Program,
+    key: str,
+    seed: Checkpoint,
+    models: ModelSet,
+    limits: Limits,
+    workspace: Workspace,
+    into_scratch: bool,
+) -> Merged:
     return workspace.remember(
         NAME,
         "merged",
-        _keys(models, limits)(program),
+        key,
         Merged,
-        lambda: _merge(program, models, limits, workspace, into_scratch),
+        lambda: _merge(program, seed, models, limits, workspace, into_scratch),
         lambda _: Cost(programs=1),
         device=limits.device,
     )
@@ -93,19 +103,23 @@ def at_once(models: ModelSet, workspace: Workspace) -> int:
     none where `scratch_gb` is 0."""
     if not workspace.settings.scratch_gb:
         return 0
-    seed = Checkpoint(workspace.folder(models.seed.sha256))
-    specs = merged_specs(seed, models.scope).values()
+    specs = merged_specs(_seed(models, workspace), models.scope).values()
     size = sum(DTYPES[spec.dtype][1] * math.prod(spec.shape) for spec in specs)
     return max(workspace.settings.workers, int(workspace.settings.scratch_gb * 2**30 / size))
 
 
-def _has_room(models: ModelSet, workspace: Workspace) -> bool:
-    waiting = sum(name.endswith(".safetensors") for name in os.listdir(workspace.scratch))
-    return waiting < at_once(models, workspace)
+def _waiting(workspace: Workspace) -> int:
+    """How many merged models wait in scratch space."""
+    return sum(name.endswith(".safetensors") for name in os.listdir(workspace.scratch))
 
 
-def _merge(program: Program, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool) -> Merged:
-    seed = Checkpoint(workspace.folder(models.seed.sha256))
+def _seed(models: ModelSet, workspace: Workspace) -> Checkpoint:
+    return Checkpoint(workspace.folder(models.seed.sha256))
+
+
+def _merge(
+    program: Program, seed: Checkpoint, models: ModelSet, limits: Limits, workspace: Workspace, into_scratch: bool
+) -> Merged:
     runner = workspace.merger(models, limits)
 
     def merge_it(target: Target | None) -> Merged:

@@ -155,8 +155,11 @@ class FolderObjects(Objects):
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             try:
                 self._here()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                make(temporary)
+                try:
+                    make(temporary)
+                except FileNotFoundError:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    make(temporary)
                 if target.is_dir():  # foreign: no object is a folder
                     shutil.rmtree(target)
                 put(temporary, target)
