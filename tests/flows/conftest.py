@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -62,3 +63,12 @@ def finished(selfdev: Selfdev, campaign_file: Path, home: Path) -> Path:
     """The tiny campaign, run once to its end; returns the home."""
     selfdev("run", str(campaign_file))
     return home
+
+
+@pytest.fixture
+def alone(selfdev: Selfdev, finished: Path) -> Path:
+    """The home with nothing in its store but what the tiny campaign needs: tests before this one leave campaigns there too."""
+    references = (finished / "store" / "records" / "references").rglob("*.json")
+    others = {json.loads(path.read_text())["body"]["campaign"] for path in references} - {"tiny"}
+    selfdev("gc", "--days", "0", "--yes", *(word for name in sorted(others) for word in ("--forget", name)))
+    return finished

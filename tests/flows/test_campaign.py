@@ -138,11 +138,9 @@ def test_an_interrupted_campaign_says_how_to_resume_and_ends_the_same(
 
 
 @pytest.mark.slow
-def test_damaged_artifacts_are_reported_and_computed_again(
-    finished: Path, selfdev: Selfdev, campaign_file: Path
-) -> None:
-    first = result_of(finished)
-    store = finished / "store"
+def test_damaged_artifacts_are_reported_and_computed_again(alone: Path, selfdev: Selfdev, campaign_file: Path) -> None:
+    first = result_of(alone)
+    store = alone / "store"
     damaged = [
         sorted((store / "records" / kind).rglob("*.json"))[0] for kind in ("scorecards", "verdicts", "generated")
     ]
@@ -156,18 +154,18 @@ def test_damaged_artifacts_are_reported_and_computed_again(
         path.unlink()
     output = selfdev("run", str(campaign_file)).stdout
     assert output.count("computed again") >= 3 and "made again" in output
-    assert essence(result_of(finished)) == essence(first)
+    assert essence(result_of(alone)) == essence(first)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 20, -1])
 def test_damaged_task_results_are_reported_and_computed_again(
-    finished: Path, selfdev: Selfdev, campaign_file: Path, cut: int
+    alone: Path, selfdev: Selfdev, campaign_file: Path, cut: int
 ) -> None:
-    first = result_of(finished)
-    damaged = sorted((finished / "store" / "records" / "task-results").rglob("*.json"))[::3]
+    first = result_of(alone)
+    damaged = sorted((alone / "store" / "records" / "task-results").rglob("*.json"))[::3]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:cut])
     output = selfdev("run", str(campaign_file)).stdout
     assert output.count("task-results") >= len(damaged)
-    assert essence(result_of(finished)) == essence(first)
+    assert essence(result_of(alone)) == essence(first)

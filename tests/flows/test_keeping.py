@@ -73,12 +73,11 @@ def test_a_store_that_is_no_store_is_refused(selfdev: Selfdev) -> None:
 
 
 @pytest.mark.slow
-def test_a_forgotten_campaign_goes_but_its_ledger_stays(selfdev: Selfdev, finished: Path, campaign_file: Path) -> None:
-    others = {path.name for path in (finished / "campaigns").iterdir()}  # of tests before this one, on the same records
-    selfdev("gc", "--days", "0", "--yes", *(word for name in sorted(others | {"tiny"}) for word in ("--forget", name)))
-    kinds = {path.parts[-3] for path in (finished / "store" / "records").rglob("*.json")}
+def test_a_forgotten_campaign_goes_but_its_ledger_stays(selfdev: Selfdev, alone: Path, campaign_file: Path) -> None:
+    selfdev("gc", "--days", "0", "--forget", "tiny", "--yes")
+    kinds = {path.parts[-3] for path in (alone / "store" / "records").rglob("*.json")}
     assert {"openings", "questions", "ledger"} <= kinds <= set(ALWAYS_KEPT)
-    assert not list((finished / "store" / "blobs").rglob("*-*"))
-    first = result_of(finished)
+    assert not list((alone / "store" / "blobs").rglob("*-*"))
+    first = result_of(alone)
     selfdev("run", str(campaign_file))
-    assert essence(result_of(finished)) == essence(first)
+    assert essence(result_of(alone)) == essence(first)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.loop import essence
+from flows.names import campaign_tags
 from tests.flows.conftest import TINY, command, environment_of
 from tests.flows.test_campaign import api, result_of
 
@@ -32,7 +33,8 @@ def test_a_campaign_on_ray_ends_as_in_threads_though_a_worker_is_killed(finished
     after = written(file)
     assert all(after[path] == when for path, when in kept.items())
     assert essence(result_of(finished, "killed")) == essence(result_of(finished))
-    wanted, deadline = {"state": {"type": {"any_": ["CRASHED"]}}}, time.monotonic() + 20
+    wanted = {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": list(campaign_tags("killed"))}}
+    deadline = time.monotonic() + 20
     while not (crashed := api(finished, "/task_runs/filter", task_runs=wanted)) and time.monotonic() < deadline:
         time.sleep(0.5)  # the server records states a moment later
     assert [run["name"].startswith("evaluate") for run in crashed] == [True]
