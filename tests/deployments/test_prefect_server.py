@@ -57,6 +57,21 @@ def test_deploying_twice_changes_nothing_the_second_time(connected: Site, deploy
     assert before[0]["entrypoint"] == "flows.campaign.campaign" and not before[0]["pull_steps"]
 
 
+def test_the_order_of_an_automations_events_is_no_change() -> None:
+    """Equal sets of names come in different orders, depending on how they were filled and on the process's hash seed."""
+    from flows.deploy import _content, crash_automation
+
+    events = [f"prefect.flow-run.{i}" for i in range(50)]
+
+    def automation(order: list[str]) -> Any:
+        made = crash_automation()
+        return made.model_copy(update={"trigger": made.trigger.model_copy(update={"expect": set(order)})})
+
+    one, other = automation(events), automation(events[::-1])
+    assert list(one.trigger.expect) != list(other.trigger.expect)
+    assert _content(one) == _content(other) != _content(automation(events[1:]))
+
+
 def test_a_changed_campaign_is_taken_over_and_its_schedule_stays(
     connected: Site, deployed: Callable[[str], CampaignConfig]
 ) -> None:
