@@ -65,7 +65,8 @@ def train_factory(update: Update, prompt: str, pairs: list[tuple[str, str]]) -> 
 
 
 def train(update: Update, data: Dataset) -> Training:
-    """Train in this process: alone, or as one of several that torch.distributed's variables tell of each other."""
+    """Train in this process, on one GPU however many it sees: alone, or as one of several that torch.distributed's variables tell
+    of each other."""
     import torch
     from datasets import disable_progress_bars
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
@@ -125,6 +126,8 @@ def train(update: Update, data: Dataset) -> Training:
             disable_tqdm=True,
             dataloader_pin_memory=cuda,
         )
+        if arguments.n_gpu > 1:  # transformers would spread one process over all GPUs that it sees, which TRL refuses
+            arguments._n_gpu = 1
         trainer = DPOTrainer(
             model=model,
             args=arguments,

@@ -73,6 +73,17 @@ def test_an_update_prefers_the_chosen_and_saves_a_whole_checkpoint(tmp_path: Pat
     assert changed
 
 
+def test_one_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers counts GPUs without looking for them, so that a CPU can play a machine with two."""
+    import torch
+    import trl
+
+    config = trl.DPOConfig
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(trl, "DPOConfig", lambda **given: config(**given | {"use_cpu": False}))
+    assert len(train(tmp_path / "new", SHORT).losses) == 6
+
+
 def test_a_lora_update_is_an_adapter_that_names_no_path(adapter: Path) -> None:
     names = {path.name for path in adapter.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "config.json", "tokenizer.json"} <= names
