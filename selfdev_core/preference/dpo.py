@@ -45,7 +45,8 @@ class Update(NamedTuple):
 def train_factory(update: Update, prompt: str, pairs: list[tuple[str, str]]) -> Training:
     """Train on (chosen, rejected) continuations of the prompt. Runs in a worker; `processes` above 1 are started from there.
 
-    Saves a whole checkpoint, or with method lora the adapter; in float32, so that small updates add up over iterations.
+    Saves a whole checkpoint, or with method lora the adapter; in float32, so that small updates add up over iterations. A GPU
+    has nothing of this process's while it trains but the training, and no tensor once it has trained.
     Raises: EngineError when one of several processes dies.
     """
     from datasets import Dataset
@@ -53,15 +54,18 @@ def train_factory(update: Update, prompt: str, pairs: list[tuple[str, str]]) -> 
     from selfdev_core.workers.models import release
 
     release()
-    saved = last_save(Path(update.saves)) if update.saves else None
-    if saved is not None and is_over(Path(saved)):
-        return _taken_over(update, Path(saved))
-    rows = {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
-    if int(update.settings["processes"]) == 1:
-        return train(update, Dataset.from_dict(rows))
-    from selfdev_core.preference.ranks import train_together
+    try:
+        saved = last_save(Path(update.saves)) if update.saves else None
+        if saved is not None and is_over(Path(saved)):
+            return _taken_over(update, Path(saved))
+        rows = {"prompt": [prompt] * len(pairs), "chosen": [c for c, _ in pairs], "rejected": [r for _, r in pairs]}
+        if int(update.settings["processes"]) == 1:
+            return train(update, Dataset.from_dict(rows))
+        from selfdev_core.preference.ranks import train_together
 
-    return train_together(update, Dataset.from_dict(rows))
+        return train_together(update, Dataset.from_dict(rows))
+    finally:
+        release()  # this process lives on, and an engine that starts next needs the room
 
 
 def train(update: Update, data: Dataset) -> Training:

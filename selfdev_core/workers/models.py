@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,11 +73,13 @@ def _ends(*given: int | list[int] | None) -> frozenset[int]:
 
 
 def release() -> None:
-    """Give up every model that lies on a GPU: training needs the room. On the CPU they stay."""
+    """Give up every model that lies on a GPU, and the memory that torch keeps there for later: others need the room. On the CPU
+    models stay."""
     import torch
 
     if torch.cuda.is_available():
         _loaded.clear()
+        gc.collect()  # a trainer and its model refer to each other
         torch.cuda.empty_cache()
 
 

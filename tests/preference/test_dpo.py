@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,43 @@ def test_one_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(trl, "DPOConfig", lambda **given: config(**given | {"use_cpu": False}))
     assert len(train(tmp_path / "new", SHORT).losses) == 6
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_gpu_is_given_up_before_training_and_after_it(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def trains(*_: Any) -> Training:
+        done.append("train")
+        if fails:
+            raise RuntimeError("out of memory")
+        return Training([], [])
+
+    monkeypatch.setattr("selfdev_core.workers.models.release", lambda: done.append("release"))
+    monkeypatch.setattr("selfdev_core.preference.dpo.train", trains)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        train(tmp_path / "new", SHORT)
+    assert done == ["release", "train", "release"]
+
+
+def test_what_refers_to_itself_is_gone_before_the_gpu_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from selfdev_core.workers import models
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = self
+
+    left = weakref.ref(Trainer())
+    there: list[bool] = []
+    monkeypatch.setattr(models, "_loaded", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: there.append(left() is not None))
+    models.release()
+    assert there == [False]
 
 
 def test_a_lora_update_is_an_adapter_that_names_no_path(adapter: Path) -> None:
