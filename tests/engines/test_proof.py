@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from selfdev_core.engines.vllm.client import Shares, Tensors
 from selfdev_core.engines.vllm.inside.selfdev_in_vllm import Weights, _read_back, _sum
 from selfdev_core.engines.vllm.proof import faults, total_of
+from selfdev_core.engines.vllm.weights import Held, Unproved
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.scope import merged_names
 
 
 @pytest.fixture
@@ -65,6 +71,45 @@ def test_a_tied_head_counts_once(files: dict[str, torch.Tensor], tied: set[str])
     assert faults(engine, sums | dict.fromkeys(tied, embedding)) == []  # the engine has no head of its own
     assert faults(engine | {"lm_head.weight": embedding}, sums) == []  # it has one, the files do not
     assert faults(engine | {"lm_head.weight": embedding + 1}, sums) == ["lm_head.weight"]  # a stale one
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_merge_of_the_embedding_is_proved_in_a_tied_head_that_the_seed_stores_too(
+    pico: Any, tmp_path: Path, stale: bool
+) -> None:
+    embedding, head = "model.embed_tokens.weight", "lm_head.weight"
+    seed = Path(shutil.copytree(pico.seed, tmp_path / "seed"))
+    own = load_file(seed / "model.safetensors")
+    save_file(own | {head: own[embedding].clone()}, seed / "model.safetensors", metadata={"format": "pt"})
+    merged = {name: own[name] * 2 for name in merged_names(Checkpoint(seed), "all")}
+    save_file(merged, tmp_path / "merged.safetensors")
+
+    class Engine:
+        """Has one weight for both, and reports it under both names; a stale one goes on with the head of before."""
+
+        url, holds = "unix://engine", dict[str, torch.Tensor]()
+
+        def load(self, folder: Path) -> None:
+            before = self.holds.get(head)
+            self.holds |= load_file(folder / "model.safetensors")
+            self.holds[head] = before if stale and before is not None else self.holds[embedding]
+
+        def forget_prefixes(self) -> None:
+            pass
+
+        def sums(self) -> Shares:
+            return Shares([{name: _sum(tensor) for name, tensor in self.holds.items()}], "cpu", "bfloat16")
+
+        def sums_of(self, folder: Path) -> Tensors:
+            found = load_file(folder / "model.safetensors")
+            return Tensors({k: _sum(t) for k, t in found.items()}, {k: list(t.shape) for k, t in found.items()})
+
+    engine: Any = Engine()
+    held = Held(engine, seed, tmp_path)
+    engine.load(seed)
+    held.prove_new()
+    with pytest.raises(Unproved, match="outside blocks differ") if stale else nullcontext():
+        held.hold(seed, tmp_path / "merged.safetensors")
 
 
 def test_one_bit_in_one_tensor_names_its_block(files: dict[str, torch.Tensor]) -> None:

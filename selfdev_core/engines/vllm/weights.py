@@ -9,6 +9,8 @@ from pathlib import Path
 from selfdev_core.engines.vllm.client import Client, EngineGone, Tensors
 from selfdev_core.engines.vllm.proof import faults, total_of
 from selfdev_core.errors import EngineError
+from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.scope import aliases
 
 
 class Unproved(EngineError):
@@ -80,10 +82,14 @@ class Held:
                 raise EngineError(f"{name!r} is no parameter of the seed model")
             if shape != self._own.shapes[name]:
                 raise EngineError(f"{name} has shape {shape}, the seed model's is {self._own.shapes[name]}")
-        if merged is not None:
-            self._replaced = set(new.sums)
-            self._load(merged)
-        return {**self._own.sums, **new.sums}
+        if merged is None:
+            return self._own.sums
+        self._replaced = set(new.sums)
+        self._load(merged)
+        # Of a tied head that the checkpoint stores, too, a merge holds the embedding only: that is what the head is now.
+        tied = aliases(Checkpoint(checkpoint)).items()
+        heads = {head: new.sums[embedding] for head, embedding in tied if embedding in new.sums}
+        return {**self._own.sums, **heads, **new.sums}
 
     def _load(self, folder: Path) -> None:
         self._changes += 1
