@@ -98,7 +98,7 @@ def compare(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) -> F
         kinds = (seed.config.get("model_type"), model.config.get("model_type"))
         if kinds[0] != kinds[1]:
             faults.append(f"{where}: architecture {kinds[1]!r}, the seed's is {kinds[0]!r}")
-        own = [_tensors(seed, model, merged), _settings(seed, model), _tokenizer(seed, model)]
+        own = [_tensors(seed, model, merged), _settings(seed, model), _tokenizer(seed, model, scope)]
         own.append(_outside(seed, model, set(merged)))
         faults += [f"{where}: {text}" for part in own for text in part.faults]
         warnings += [f"{where}: {text}" for part in own for text in part.warnings]
@@ -186,8 +186,9 @@ def _said(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _tokenizer(seed: Checkpoint, model: Checkpoint) -> Fit:
-    """The merged model reads with the seed's tokenizer, so an expert must have learned with the same numbers for tokens."""
+def _tokenizer(seed: Checkpoint, model: Checkpoint, scope: Scope) -> Fit:
+    """The merged model reads with the seed's tokenizer, so an expert must have learned with the same numbers for tokens; and
+    where embeddings are merged, no number may stand for one token there and for another here."""
     faults, warnings = [], []
     folders = (seed.folder, model.folder)
     kind = next((kind for kind in _TOKENIZERS if all((folder / kind[0]).is_file() for folder in folders)), None)
@@ -206,6 +207,11 @@ def _tokenizer(seed: Checkpoint, model: Checkpoint) -> Fit:
                 faults.append(
                     f"its tokenizer.json differs from the seed's ({what}); experts must be fine-tuned siblings"
                 )
+            if scope == "all" and (taken := _taken(own, other)):
+                faults.append(
+                    f"its tokenizer.json has another token than the seed's for {_count(taken, 'number')}: {_list(taken)}; their "
+                    "embeddings cannot be merged: scope mlp leaves them out"
+                )
             warnings += _apart(own, other)
         elif differ:
             verb = "differs" if len(differ) == 1 else "differ"
@@ -214,6 +220,13 @@ def _tokenizer(seed: Checkpoint, model: Checkpoint) -> Fit:
     if templates[0] != templates[1] and templates[1]:
         warnings.append("its chat template differs from the seed's; the merged model keeps the seed's")
     return Fit(tuple(faults), tuple(warnings))
+
+
+def _taken(own: _Vocabulary, other: _Vocabulary) -> list[str]:
+    """The other's tokens that the own vocabulary has not, but whose numbers it has."""
+    named = {number: token for token, number in own.tokens.items()}
+    new = {token: number for token, number in other.tokens.items() if token not in own.tokens}
+    return [f"{number} is {token}, the seed's {named[number]}" for token, number in new.items() if number in named]
 
 
 def _apart(own: _Vocabulary, other: _Vocabulary) -> list[str]:

@@ -78,6 +78,26 @@ def test_moved_tokens_are_a_fault_whatever_is_merged(pico: Any, expert: Path) ->
     assert "tokenizer.json differs from the seed's (2 tokens of 258 with another number)" in faults
 
 
+def test_a_number_that_stands_for_another_token_is_a_fault_where_embeddings_are_merged(pico: Any, expert: Path) -> None:
+    def rename(tokenizer: Any) -> None:
+        words = tokenizer["model"]["vocab"]
+        words["<|im_end|>"] = words.pop("a")
+        words["<|im_start|>"] = words.pop("b")
+
+    _edit(expert / "tokenizer.json", rename)
+    words = json.loads((pico.seed / "tokenizer.json").read_text())["model"]["vocab"]
+    faults, warnings = _compare(pico, expert, "all")
+    assert (
+        f"another token than the seed's for 2 numbers: {words['a']} is <|im_end|>, the seed's a, {words['b']} is"
+        in faults
+    )
+    assert "scope mlp leaves them out" in faults and len(faults.splitlines()) == 1
+    faults, told = _compare(pico, expert, "mlp")
+    assert (
+        faults == "" and told == warnings and "has 2 tokens that the seed's has not: <|im_end|>, <|im_start|>" in told
+    )
+
+
 def test_a_tokenizer_that_only_cuts_differently_is_a_warning(pico: Any, expert: Path) -> None:
     _edit(expert / "tokenizer.json", lambda tokenizer: tokenizer.update(pre_tokenizer=None))
     faults, warnings = _compare(pico, expert)
