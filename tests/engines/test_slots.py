@@ -13,13 +13,22 @@ from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.by_hand import run_engine
 from selfdev_core.engines.vllm.environment import install
 from selfdev_core.engines.vllm.locks import locks_of
+from selfdev_core.engines.vllm.process import environment
 from selfdev_core.engines.vllm.slots import Own, slots_of
 from selfdev_core.errors import EngineError
 
 
-def places(config: dict[str, int], tmp_path: Path) -> list[str | None]:
+def places(config: dict[str, int], tmp_path: Path) -> list[str]:
     found = slots_of(EngineConfig(kind="vllm", python=Path(sys.executable), **config), tmp_path)
     return [slot._gpus for slot in found if isinstance(slot, Own)]
+
+
+def says(folder: Path, script: str) -> Path:
+    """A program in the place of vLLM's Python: it runs these lines, and ends."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -27,18 +36,34 @@ def places(config: dict[str, int], tmp_path: Path) -> list[str | None]:
     [
         ("2,3,5", {}, ["2", "3", "5"]),
         ("2,3,5", {"tensor_parallel": 2}, ["2,3"]),
-        ("2", {"tensor_parallel": 2}, [None]),
-        ("-1", {}, [None]),
-        ("", {}, [None]),
-        ("0,1", {"gpus": 0}, [None]),
+        ("2", {"tensor_parallel": 2}, [""]),
+        ("-1", {}, [""]),
+        ("", {}, [""]),
+        ("0,1", {"gpus": 0}, [""]),
         ("4,6", {"gpus": 1}, ["4"]),
     ],
 )
 def test_engines_take_the_gpus_they_may_see_or_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, config: dict[str, int], expected: list[str | None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, config: dict[str, int], expected: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert places(config, tmp_path) == expected
+
+
+@pytest.mark.parametrize("visible", [None, "0,1"])
+def test_an_engine_on_the_cpu_sees_no_gpu(
+    tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch, visible: str | None
+) -> None:
+    """Also when its build of vLLM would take one that is there."""
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = EngineConfig(kind="vllm", python=says(tmp_path, 'echo "sees ${CUDA_VISIBLE_DEVICES-all}."'), gpus=0)
+    assert environment(config, tmp_path, "")["CUDA_VISIBLE_DEVICES"] == ""
+    (slot,) = slots_of(config, tmp_path)
+    with pytest.raises(EngineError, match=r"ended; .* ends with:\nsees \."):
+        slot.hold(pico.seed, None, print)
 
 
 def test_more_than_may_be_seen_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

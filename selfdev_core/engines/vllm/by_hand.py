@@ -36,7 +36,7 @@ def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[st
     try:
         for lock in locks:
             lock.take()
-        server = Server(python_of(config), config, folder, socket, ",".join(gpus) or None, f"by-hand-{name}")
+        server = Server(python_of(config), config, folder, socket, ",".join(gpus), f"by-hand-{name}")
         server.wait()
         ready(server.url)
         while server.alive:

@@ -72,22 +72,21 @@ def arguments(config: EngineConfig, folder: Path, socket: Path) -> list[str]:
     return [*(word for pair in given.items() for word in pair), *flags]
 
 
-def environment(config: EngineConfig, sockets: Path, devices: str | None) -> dict[str, str]:
-    """The server's environment. `devices`: the GPUs that it may see, as CUDA names them; None leaves that alone."""
+def environment(config: EngineConfig, sockets: Path, devices: str) -> dict[str, str]:
+    """The server's environment. `devices`: the GPUs that it may see, as CUDA names them; empty: none, whatever we see."""
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "OMP_WAIT_POLICY": "PASSIVE"}
-    seen = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
-    own = {"PYTHONPATH": str(_INSIDE), "VLLM_RPC_BASE_PATH": str(sockets)}
-    return clean_environment() | _ENVIRONMENT | ({} if config.gpus else threads) | seen | own
+    own = {"PYTHONPATH": str(_INSIDE), "VLLM_RPC_BASE_PATH": str(sockets), "CUDA_VISIBLE_DEVICES": devices}
+    return clean_environment() | _ENVIRONMENT | ({} if config.gpus else threads) | own
 
 
 class Server:
     """One vLLM server, starting. Ended by `end`; when this process is gone, it ends itself.
 
-    `socket`: where it will listen. `devices`: the GPUs that it may see (None: as this process). `label` names its log.
+    `socket`: where it will listen. `devices`: the GPUs that it may see, as in `environment`. `label` names its log.
     """
 
     def __init__(
-        self, python: Path, config: EngineConfig, folder: Path, socket: Path, devices: str | None, label: str
+        self, python: Path, config: EngineConfig, folder: Path, socket: Path, devices: str, label: str
     ) -> None:
         self.url = f"unix://{socket}"
         self.log = selfdev_home() / "vllm" / f"{label}.log"

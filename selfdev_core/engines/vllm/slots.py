@@ -51,7 +51,7 @@ def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
     python, gpus, each = python_of(config), gpus_of(config), config.tensor_parallel
     config = config.model_copy(update={"gpus": len(gpus)})
     if not gpus:
-        return [Own(python, config, scratch, None)]
+        return [Own(python, config, scratch, "")]
     return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, len(gpus), each)]
 
 
@@ -78,9 +78,9 @@ def _gpus_here() -> int:
 
 
 class Own:
-    """An engine that we start, on these GPUs (None: on the CPU), when it is first needed."""
+    """An engine that we start, on these GPUs (none: on the CPU), when it is first needed."""
 
-    def __init__(self, python: Path, config: EngineConfig, scratch: Path, gpus: str | None) -> None:
+    def __init__(self, python: Path, config: EngineConfig, scratch: Path, gpus: str) -> None:
         self._python, self._config, self._scratch, self._gpus = python, config, scratch, gpus
         self._server: Server | None = None
         self._held: Held | None = None
