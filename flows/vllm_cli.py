@@ -29,7 +29,10 @@ def install(
 @vllm_app.command()
 def start(
     model: Annotated[Path, typer.Argument(help="Checkpoint folder: the seed model of the campaigns that will use it.")],
-    gpus: Annotated[int, typer.Option(help="GPUs over which the engine spreads; 0: the CPU.", min=0)] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="GPUs over which the engine spreads, one by default; 0, or where none is: the CPU.", min=0),
+    ] = None,
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"], typer.Option(help="As `engine.dtype` of the campaign.")
     ] = "bfloat16",
@@ -49,7 +52,7 @@ def start(
         kind="vllm",
         python=python,
         gpus=gpus,
-        tensor_parallel=max(1, gpus),
+        tensor_parallel=gpus or 1,
         dtype=dtype,
         gpu_memory_utilization=gpu_memory_utilization,
         kv_cache_gb=kv_cache_gb,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.vllm_cli import vllm_app
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.by_hand import run_engine
 from selfdev_core.engines.vllm.environment import install
@@ -97,6 +99,28 @@ def test_an_engine_by_hand_takes_its_gpus(tmp_path: Path, pico: Any, monkeypatch
     with pytest.raises(EngineError, match=r"the vLLM engine for .* ended"):
         run_engine(config, pico.seed, "mine", print)
     lock.take()  # an engine that is over has given them back
+
+
+@pytest.mark.parametrize(
+    ("visible", "given", "seen", "eager"),
+    [
+        ("2,3", [], "2", False),
+        ("", [], "", True),
+        ("2,3", ["--gpus", "0"], "", True),
+        ("2,3", ["--gpus", "2"], "2,3", False),
+    ],
+)
+def test_an_engine_by_hand_is_on_one_gpu_or_the_cpu_unless_told_otherwise(
+    tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch, visible: str, given: list[str], seen: str, eager: bool
+) -> None:
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("selfdev_core.engines.vllm.by_hand.named_socket", lambda name: tmp_path / name)
+    python = says(tmp_path, '[ "$1" = -c ] && echo 0.32.1 || echo "sees $CUDA_VISIBLE_DEVICES; $*"')
+    done = CliRunner().invoke(vllm_app, ["start", str(pico.seed), "--python", str(python), *given])
+    told = str(done.exception)
+    assert f"sees {seen}; " in told and ("--enforce-eager" in told) == eager, told
+    assert f"--tensor-parallel-size {max(1, len(seen.split(',')))} " in told
 
 
 def test_a_slot_that_is_closed_starts_no_engine(tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[st
         if Client(f"unix://{socket}", 10.0).ready():
             raise ConfigError(f"an engine runs at unix://{socket} already; give this one another --name")
         socket.unlink()
-    gpus, server = gpus_of(config), None
+    gpus, server = gpus_of(config)[: config.tensor_parallel], None  # one engine's, however many the machine has
+    config = config.model_copy(update={"gpus": len(gpus)})
     locks = locks_of(gpus)
     try:
         for lock in locks:
