@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,16 +134,15 @@ def export_winner(result: CampaignResult, wanted: str, out: Path) -> Path:
     config = CampaignConfig.model_validate(result.config)
     seed, experts = model_sources(config)
     limits = config.sandbox.model_dump(exclude={"device"})
-    made = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        weights = apply_program(row.source, seed, experts, config.models.scope, made / "model", **limits)
-        (made / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
-        (made / "README.md").write_text(_card(result, row, weights), encoding="utf-8")
-        made.rename(out)
+        with Scratch(out) as scratch:
+            made = scratch.path / out.name
+            weights = apply_program(row.source, seed, experts, config.models.scope, made / "model", **limits)
+            (made / "program.py").write_text(row.source.rstrip() + "\n", encoding="utf-8")
+            (made / "README.md").write_text(_card(result, row, weights), encoding="utf-8")
+            made.rename(out)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error}; name another folder with --out") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return out
 
 

@@ -1,11 +1,13 @@
-"""Scratch folders below TMPDIR. A folder is locked by the process that uses it; the kernel drops the lock when the process
-ends, however it ends, and the next one that makes a scratch folder removes those that nobody holds.
+"""Scratch folders below TMPDIR, or beside what comes to be in them. A folder is locked by the process that uses it; the kernel
+drops the lock when the process ends, however it ends, and the next one that makes such a folder there removes those that nobody
+holds.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -20,11 +22,16 @@ _PREFIX = "selfdev-scratch-"
 
 
 class Scratch:
-    """A new folder at `path`, this process's until `close`, or a context manager."""
+    """A new folder at `path`, this process's until `close`, or a context manager. With `out` it lies hidden beside that: what is
+    made in it takes that name in one step, by a rename.
+    """
 
-    def __init__(self) -> None:
-        remove_abandoned()
-        made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    def __init__(self, out: Path | None = None) -> None:
+        place = Path(tempfile.gettempdir()) if out is None else out.parent
+        prefix = _PREFIX if out is None else f".{out.name}.partial-"
+        place.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(place, prefix)
+        made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=place))
         self._lock = os.open(made, os.O_RDONLY)
         with suppress(OSError):  # a filesystem without locks: then nobody can take the folder for abandoned either
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -62,9 +69,9 @@ def told_when_full() -> Iterator[None]:
         raise
 
 
-def remove_abandoned() -> None:
+def _remove_abandoned(place: Path, prefix: str) -> None:
     """Remove the scratch folders of this user whose process is gone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in place.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):  # gone meanwhile, another user's, in use
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
             try:

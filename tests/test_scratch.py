@@ -13,8 +13,9 @@ from selfdev_core.scratch import Scratch
 
 _HOLD = """
 import sys
+from pathlib import Path
 from selfdev_core.scratch import Scratch
-print(Scratch().path, flush=True)
+print(Scratch(*map(Path, sys.argv[1:])).path, flush=True)
 sys.stdin.read()
 """
 
@@ -26,9 +27,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_killed_process_leaves_nothing_for_long(temporary: Path) -> None:
+@pytest.mark.parametrize(
+    ("beside", "foreign"),
+    [((), "selfdev-scratch-notes.txt"), (("out",), ".out.partial-notes.txt")],
+    ids=["TMPDIR", "out"],
+)
+def test_a_killed_process_leaves_nothing_for_long(temporary: Path, beside: tuple[str, ...], foreign: str) -> None:
+    out = [temporary / name for name in beside]
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD],
+        [sys.executable, "-c", _HOLD, *map(str, out)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -37,13 +44,13 @@ def test_a_killed_process_leaves_nothing_for_long(temporary: Path) -> None:
     assert holder.stdout is not None
     theirs = Path(holder.stdout.readline().strip())
     (theirs / "weights").write_bytes(b"x")
-    other = temporary / "selfdev-scratch-notes.txt"
+    other = temporary / foreign
     other.write_text("a file is no scratch folder")
-    ours = Scratch()
+    ours = Scratch(*out)
     assert theirs.is_dir() and ours.path.is_dir()
     holder.kill()
     holder.communicate()
-    next_one = Scratch()
+    next_one = Scratch(*out)
     assert not theirs.exists() and ours.path.is_dir() and next_one.path.is_dir() and other.is_file()
     for one in (ours, next_one):
         one.close()

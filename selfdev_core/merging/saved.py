@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from selfdev_core.errors import CheckpointError
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.scope import aliases
+from selfdev_core.scratch import Scratch
 from selfdev_core.tensors.mapped import Piece
 from selfdev_core.tensors.written import raw, write_at
 
@@ -42,7 +42,7 @@ class ModelFolder:
         self.out = out
         self._seed = seed
         self._card = card
-        self._temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
+        self._scratch = ExitStack()  # the folder beside `out` in which the model comes to be
         self._fds: dict[Path, int] = {}
         self._merged: set[str] = set()
         self._again: dict[str, list[str]] = {}  # name → the other names under which the seed stores it
@@ -50,7 +50,8 @@ class ModelFolder:
             self._again.setdefault(name, []).append(other)
         self._kept = True
         with self._or_nothing():
-            self._temporary.mkdir(parents=True)
+            self._temporary = self._scratch.enter_context(Scratch(out)).path / out.name
+            self._temporary.mkdir()
             for path in seed.files:
                 self._fds[path] = os.open(self._temporary / path.name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
@@ -70,7 +71,7 @@ class ModelFolder:
         """Leave nothing."""
         self._kept = False
         self._close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._scratch.close()
 
     def _finish(self) -> None:
         with self._or_nothing():
@@ -94,6 +95,7 @@ class ModelFolder:
             _flush(self._temporary)
             self._temporary.rename(self.out)
             _flush(self.out.parent)
+            self._scratch.close()
 
     def _write(self, name: str, content: bytes) -> None:
         with (self._temporary / name).open("wb") as file:

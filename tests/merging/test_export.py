@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def test_an_export_that_ends_early_leaves_nothing_and_can_be_repeated(
     monkeypatch.setattr(apply, "apply_program", merged)
     monkeypatch.setattr(apply, "_card", card)
     out = tmp_path / "deep" / "out"
+    left = out.with_name(f".out.partial-{os.getpid()}")  # by one that was killed in another container
+    (left / "model").mkdir(parents=True)
     with pytest.raises(ConfigError if isinstance(fault, OSError) else type(fault)):
         apply.export_winner(result, "winner", out)
     assert not [path for path in tmp_path.rglob("*") if path.name != "deep"]
