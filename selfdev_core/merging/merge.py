@@ -1,7 +1,7 @@
 """Merging: task vectors for the sandbox, and adding a program's result to the original seed (paper, section 3).
 
 Every program is applied to the original seed; a merged model never becomes the next seed here. Everything streams: one
-parameter is computed while the one before it is added to the seed, and the one before that is written.
+parameter is computed and read while the one before it is added to the seed, and the one before that is written.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from selfdev_core.sandbox.received import Refused, Run, Sink
 from selfdev_core.sandbox.vectors import Sources
 from selfdev_core.tensors.finite import finite
 from selfdev_core.tensors.mapped import blocks
-from selfdev_core.tensors.written import Behind, Spec, raw
+from selfdev_core.tensors.written import Behind, Buffers, Spec, raw
 
 if TYPE_CHECKING:
     import torch
 
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
+_KEPT = 2  # merged tensors that may wait for digest and target
 
 
 def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, folder: Path) -> dict[str, Bundle]:
@@ -73,7 +74,8 @@ class Target(Protocol):
     """Takes merged tensors one by one, from a thread of its own, perhaps once more from the beginning."""
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        """A merged parameter in the seed's dtype and shape. Raises OSError when it cannot be kept."""
+        """A merged parameter in the seed's dtype and shape; its memory is used again afterwards. Raises OSError when it cannot be
+        kept."""
 
 
 def merge_into(target: Target | None, algorithm_id: str, source: str, seed: Checkpoint, runner: Runner) -> Merged:
@@ -86,6 +88,8 @@ def merge_into(target: Target | None, algorithm_id: str, source: str, seed: Chec
     try:
         run = runner.run(source, "full", sink=adder)
         adder.finish()
+    except Refused as fault:  # of a tensor that nothing came after
+        run = Run(fault.reason, str(fault), {})
     finally:
         adder.stop()
     if run.reason != "accepted":
@@ -97,7 +101,7 @@ def merge_into(target: Target | None, algorithm_id: str, source: str, seed: Chec
 
 class _InMemory(dict[str, "torch.Tensor"]):
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        self[name] = tensor
+        self[name] = tensor.clone()
 
 
 def merge(algorithm_id: str, source: str, seed: Checkpoint, runner: Runner) -> tuple[Merged, dict[str, torch.Tensor]]:
@@ -114,24 +118,31 @@ def merged_specs(seed: Checkpoint, scope: Scope) -> dict[str, Spec]:
 
 
 class _Adder:
-    """A sink that adds each result to the seed and passes it on, behind the caller's back, to the digest and the target."""
+    """A sink that adds each result to the seed and passes it on to the digest and the target, both behind the caller's back."""
 
     def __init__(self, seed: Checkpoint, target: Target | None) -> None:
         self._seed = seed
         self._target = target
-        self._behind = Behind()
+        self._adding, self._keeping = Behind(1), Behind(_KEPT)
+        self._results, self._merged = Buffers(2), Buffers(_KEPT + 1)  # one more than may be in use by those behind
         self._total = hashlib.sha256()
 
     def begin(self) -> None:
-        self._behind.do(self._begin)
+        self._adding.do(lambda: self._keeping.do(self._begin))
 
     def _begin(self) -> None:
         self._total = hashlib.sha256()
 
+    def memory(self, size: int) -> memoryview:
+        return self._results.take(size)
+
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        merged = _added(self._seed, name, tensor)
+        self._adding.do(lambda: self._add(name, tensor))
+
+    def _add(self, name: str, tensor: torch.Tensor) -> None:
+        merged = _added(self._seed, name, tensor, self._merged)
         self._seed.forget(name)
-        self._behind.do(lambda: self._keep(name, merged))
+        self._keeping.do(lambda: self._keep(name, merged))
 
     def _keep(self, name: str, merged: torch.Tensor) -> None:
         self._total.update(f"{name}:".encode())
@@ -140,21 +151,23 @@ class _Adder:
             self._target.put(name, merged)
 
     def finish(self) -> None:
-        self._behind.finish()
+        self._adding.finish()
+        self._keeping.finish()
 
     def stop(self) -> None:
-        self._behind.stop()
+        self._adding.stop()
+        self._keeping.stop()
 
     def sha256(self) -> str:
         return self._total.hexdigest()
 
 
-def _added(seed: Checkpoint, name: str, delta: torch.Tensor) -> torch.Tensor:
+def _added(seed: Checkpoint, name: str, delta: torch.Tensor, buffers: Buffers) -> torch.Tensor:
     """Seed + result, summed in float32 and stored in the seed's dtype. Raises Refused when that overflows."""
     import torch
 
     own = seed.tensor(name)
-    merged = torch.empty(own.shape, dtype=own.dtype)
+    merged = torch.frombuffer(buffers.take(own.nbytes), dtype=own.dtype).view(own.shape) if own.numel() else own.clone()
     flat, added, out = own.view(-1), delta.reshape(-1), merged.view(-1)
     for span in blocks(own.numel()):
         out[span] = flat[span].float().add_(added[span]) if own.dtype != torch.float32 else flat[span] + added[span]

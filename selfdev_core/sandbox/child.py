@@ -77,12 +77,12 @@ def _run(work: Work) -> dict[str, Any]:
                 _seed(name, device.type)
                 heap.expect(math.prod(bundle.shapes[name]))
                 given = _given(work, name, device)
-                kept = dict(given)
+                kept, versions = dict(given), _versions(given)
                 if following is not None:
                     work.vectors.expect(following)
                 result = function(given, device, **({"layer": layers[name]} if wants_layer else {}))
                 raw = _checked(result, bundle.shapes[name])
-                if not _unchanged(work, name, kept):
+                if not _unchanged(work, name, kept, versions):
                     raise Failed("mutated-inputs", "changes a tensor of model_dict in place")
                 work.vectors.forget(name)
                 header = {"name": name, "shape": list(bundle.shapes[name]), "dtype": "float32", "bytes": len(raw)}
@@ -112,11 +112,17 @@ def _given(work: Work, name: str, device: torch.device) -> dict[str, torch.Tenso
     return {expert: vector.to(device) for expert, vector in work.vectors[name].items()}
 
 
-def _unchanged(work: Work, name: str, given: dict[str, torch.Tensor]) -> bool:
+def _versions(given: dict[str, torch.Tensor]) -> list[int]:
+    """How often torch has changed each tensor in place; -1 where it does not count, as a program may have told it."""
+    return [-1 if vector.is_inference() else vector._version for vector in given.values()]
+
+
+def _unchanged(work: Work, name: str, given: dict[str, torch.Tensor], versions: list[int]) -> bool:
     if work.given != "real":
         shape = work.bundle.shapes[name]
         return all(tuple(vector.shape) == shape and not bool(vector.any()) for vector in given.values())
-    return work.vectors.unchanged(name, given)
+    touched = -1 in versions or _versions(given) != versions
+    return work.vectors.unchanged(name, given, touched)
 
 
 def _said(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from selfdev_core.records import Reason
 from selfdev_core.sandbox.bundle import Bundle
 from selfdev_core.sandbox.wire import FrameReader, WireError
 from selfdev_core.tensors.finite import finite
+from selfdev_core.tensors.written import fresh
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,9 @@ class Sink(Protocol):
     def begin(self) -> None:
         """A run begins, perhaps once more: what came before counts for nothing."""
 
+    def memory(self, size: int) -> memoryview:
+        """Where a long result may be read to, bytes; it is the tensor of the next `put`."""
+
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """The next parameter's result, float32 and finite. Raises Refused to end the run with a verdict."""
 
@@ -59,7 +63,8 @@ class Received:
     """
 
     def __init__(self, bundle: Bundle, sink: Sink | None = None) -> None:
-        self._reader = FrameReader(quota(bundle), self._announced)
+        memory = fresh if sink is None else sink.memory
+        self._reader = FrameReader(quota(bundle), self._announced, memory)
         self._due = list(bundle.shapes.items())[::-1]
         self._waiting = len(self._due)
         self._sink = sink

@@ -3,6 +3,9 @@
 Nothing of them is kept, so memory does not grow with the model; only those of a model set that is small as a whole are made
 once and copied for each program, which saves it milliseconds. Where a file holds task vectors themselves (the probes), they
 are copied out of it.
+
+Whether a program has changed those that are not kept is told by a sum per block, which finds every change but one that moves
+entries within a block. Torch counts what its own operations change: where it has, they are made again and compared.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
             for name, one in self._sources.items()
         }
 
+        self._sums: dict[str, list[int]] = {}  # expert → sum of each block, of the task vectors that were made last
         self._ready: dict[str, dict[str, torch.Tensor]] = {}
         if sum(4 * tensor.numel() for of in self._experts.values() for tensor in of.values()) <= SMALL:
             self._ready = {name: self._made(name) for name in self._sources}
@@ -62,10 +66,12 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
             expert: torch.empty(tensor.shape, dtype=torch.float32) for expert, tensor in self._experts[name].items()
         }
         flat = {expert: tensor.view(-1) for expert, tensor in made.items()}
+        self._sums = {expert: [] for expert in made}
         for span, expert, own, base in self._walk(name):
             vector = flat[expert][span].copy_(own)
             if base is not None:
                 vector -= base
+            self._sums[expert].append(_sum(vector))
         return made
 
     def __iter__(self) -> Iterator[str]:
@@ -74,8 +80,9 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
     def __len__(self) -> int:
         return len(self._sources)
 
-    def unchanged(self, name: str, given: Mapping[str, torch.Tensor]) -> bool:
-        """Whether tensors that were made here still are what they were: made again and compared, block by block."""
+    def unchanged(self, name: str, given: Mapping[str, torch.Tensor], touched: bool = False) -> bool:
+        """Whether the tensors that were made here last, for this parameter, still are what they were. `touched`: torch has
+        counted operations in place on them."""
         import torch
 
         if name in self._ready:
@@ -83,13 +90,24 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
         wanted = {expert: (tensor.shape, torch.float32) for expert, tensor in self._experts[name].items()}
         if any((given[expert].shape, given[expert].dtype) != kind for expert, kind in wanted.items()):
             return False
-        flat = {expert: tensor.detach().reshape(-1).to("cpu").numpy() for expert, tensor in given.items()}
+        flat = {expert: given[expert].detach().reshape(-1).to("cpu") for expert in wanted}
+        if touched:
+            return self._are(name, flat)
+        return all(
+            self._sums[expert] == [_sum(tensor[span]) for span in blocks(len(tensor), _BLOCK)]
+            for expert, tensor in flat.items()
+        )
+
+    def _are(self, name: str, flat: dict[str, torch.Tensor]) -> bool:
+        """Whether flat tensors are this parameter's task vectors: made again and compared, block by block."""
+        import torch
+
         scratch = torch.empty(min(_BLOCK, len(next(iter(flat.values())))))
         for span, expert, own, base in self._walk(name):
             vector = scratch[: own.numel()].copy_(own)
             if base is not None:
                 vector -= base
-            if not (flat[expert][span] == vector.numpy()).all():  # torch.equal compares one entry at a time
+            if not (flat[expert][span].numpy() == vector.numpy()).all():  # torch.equal compares one entry at a time
                 return False
         return True
 
@@ -120,3 +138,13 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
         if name in self._ready:
             return []
         return [piece for piece in (one.seed, *one.experts.values()) if piece is not None]
+
+
+def _sum(block: torch.Tensor) -> int:
+    """Sum of a float32 block's bits, two entries at a time; made while the block is in the core's cache."""
+    import numpy
+
+    entries = block.numpy()
+    even = len(entries) // 2 * 2
+    pairs = int(numpy.add.reduce(entries[:even].view(numpy.int64)))
+    return pairs if even == len(entries) else pairs + int(entries[even:].view(numpy.int32)[0])

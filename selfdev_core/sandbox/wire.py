@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from selfdev_core.tensors.written import fresh
+
 MAX_HEADER = 8192
 _LONG = 1 << 18
 _LENGTH = struct.Struct(">I")
@@ -76,13 +78,18 @@ class FrameReader:
     """Cuts a result stream into (header, payload) frames. Raises WireError on anything out of form or over `limit` bytes.
 
     `announced` is shown each header before its payload comes, and may raise WireError. Where there is one, a long payload
-    is read straight into its own memory: `room` says where the next bytes belong, `took` how many came.
+    is read straight into memory that `memory` gives: `room` says where the next bytes belong, `took` how many came.
     """
 
-    def __init__(self, limit: int, announced: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        announced: Callable[[dict[str, Any]], None] | None = None,
+        memory: Callable[[int], memoryview] = fresh,
+    ) -> None:
         self._buffer = bytearray()
         self._left = limit
-        self._announced = announced
+        self._announced, self._memory = announced, memory
         self._header: dict[str, Any] | None = None  # of the frame whose payload is not complete
         self._size = 0
         self._body: memoryview | None = None  # of a long payload
@@ -153,12 +160,6 @@ class FrameReader:
         self._header, self._size, self._there = header, payload, 0
         waiting = payload - len(self._buffer)
         if self._announced is not None and _LONG <= waiting <= self._left:
-            self._body = _memory(payload)
+            self._body = self._memory(payload)
         return True
 
-
-def _memory(size: int) -> memoryview:
-    """Fresh bytes of our own; numpy asks for huge pages, which spares a page fault per 4 KB."""
-    import numpy
-
-    return numpy.empty(size, numpy.uint8).data.cast("B")

@@ -17,7 +17,6 @@ from selfdev_core.tensors.mapped import DTYPES
 if TYPE_CHECKING:
     import torch
 
-_WAITING = 2  # tensors that may wait for the writing thread
 _ALIGNMENT = 8
 
 
@@ -96,17 +95,20 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
 
 
 class Behind:
-    """Does calls in order in a thread of its own, while the caller goes on; at most a few wait, so memory stays bounded."""
+    """Does calls in order in a thread of its own, while the caller goes on; at most `most` are not done, so memory stays bounded."""
 
-    def __init__(self) -> None:
-        self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+    def __init__(self, most: int) -> None:
+        self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._room = threading.Semaphore(most)
         self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="behind", daemon=True)
         self._thread.start()
 
     def do(self, call: Callable[[], None]) -> None:
-        """Raises what an earlier call raised."""
+        """Waits until there is room. Raises what an earlier call raised."""
+        self._room.acquire()
         if self._fault is not None:
+            self._room.release()
             raise self._fault
         self._calls.put(call)
 
@@ -131,3 +133,31 @@ class Behind:
                     call()
                 except BaseException as error:  # told to the caller at its next turn
                     self._fault = error
+            del call  # with what it holds, before there is room for another
+            self._room.release()
+
+
+class Buffers:
+    """Memory that is used again, in turns: the one given out is the caller's until `count` more have been asked for. New memory
+    costs more than what is done with it, since the kernel zeroes every page.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._held = [memoryview(b"")] * count
+        self._next = 0
+
+    def take(self, size: int) -> memoryview:
+        """So many bytes, whatever is in them."""
+        if len(self._held[self._next]) < size:
+            self._held[self._next] = memoryview(b"")  # before there is new memory
+            self._held[self._next] = fresh(size)
+        found = self._held[self._next][:size]
+        self._next = (self._next + 1) % len(self._held)
+        return found
+
+
+def fresh(size: int) -> memoryview:
+    """New memory; numpy asks for huge pages, which spares a page fault per 4 KB."""
+    import numpy
+
+    return numpy.empty(size, numpy.uint8).data.cast("B")

@@ -285,7 +285,7 @@ def test_what_is_not_finite_is_found_wherever_it_stands(dtype: torch.dtype) -> N
 
 def test_what_is_done_behind_is_done_in_order_and_tells_its_fault() -> None:
     done: list[int] = []
-    behind = Behind()
+    behind = Behind(2)
     for number in range(20):
         behind.do(lambda n=number: done.append(n))  # type: ignore[misc]
     behind.finish()
@@ -294,7 +294,7 @@ def test_what_is_done_behind_is_done_in_order_and_tells_its_fault() -> None:
     def fail() -> None:
         raise OSError("full")
 
-    behind = Behind()
+    behind = Behind(2)
     behind.do(fail)
     with pytest.raises(OSError, match="full"):
         behind.finish()

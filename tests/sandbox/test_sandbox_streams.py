@@ -169,6 +169,9 @@ def test_a_sink_that_fails_before_the_first_tensor_ends_the_program(sandbox: San
         def begin(self) -> None:
             raise OSError("full")
 
+        def memory(self, size: int) -> memoryview:
+            raise AssertionError
+
         def put(self, name: str, tensor: object) -> None:
             raise AssertionError
 
