@@ -34,8 +34,8 @@ def start(
         typer.Option(help="GPUs over which the engine spreads, one by default; 0, or where none is: the CPU.", min=0),
     ] = None,
     dtype: Annotated[
-        Literal["bfloat16", "float16", "float32"], typer.Option(help="As `engine.dtype` of the campaign.")
-    ] = "bfloat16",
+        Literal["auto", "bfloat16", "float16", "float32"], typer.Option(help="As `engine.dtype` of the campaign.")
+    ] = "auto",
     name: Annotated[str, typer.Option(help="Of its socket; another one for each engine that runs at once.")] = "engine",
     gpu_memory_utilization: Annotated[
         float, typer.Option(help="Share of each GPU's memory.", min=0.01, max=1.0)
@@ -59,7 +59,7 @@ def start(
         max_model_len=max_model_len,
     )
 
-    def ready(url: str) -> None:
+    def ready(url: str, dtype: str) -> None:
         console.print(f"ready: {url}\nin a campaign file:  engine: {{kind: vllm, dtype: {dtype}, urls: ['{url}']}}")
 
     console.print("starting; Ctrl-C ends it", highlight=False)

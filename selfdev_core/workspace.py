@@ -81,9 +81,7 @@ class WorkspaceSettings(Record):
     workers: int
     least_level: Level | None = None
     engine: EngineConfig = EngineConfig()
-    dtype: str = Field(
-        default="float32", description="In which the workers compute; as `engines.choose.dtype_of` says."
-    )
+    dtype: str = Field(default="float32", description="In which the models compute; as `engines.choose.dtype_of` says.")
     ray: RayCluster | None = Field(default=None, description="None: stages run in this process.")
     save_steps: int = Field(
         default=50, description="Optimiser steps after which training can go on when it was killed."
@@ -109,7 +107,12 @@ class Workspace:
         self.ledger = Journal(settings.campaign, self.store, lambda text: self.progress.note(text))
         self.pool.retried = self.ledger.retry
         self.engine: Engine = engine_of(
-            settings.engine, self.pool, self.scratch, self.ledger.retry, lambda text: self.progress.note(text)
+            settings.engine,
+            settings.dtype,
+            self.pool,
+            self.scratch,
+            self.ledger.retry,
+            lambda text: self.progress.note(text),
         )
         self._damaged: set[tuple[str, str]] = set()
         self._sandboxes: dict[str, Sandbox] = {}

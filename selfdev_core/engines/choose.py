@@ -21,14 +21,17 @@ _GPU_FILES = (
 def dtype_of(config: EngineConfig, resources: ResourcesConfig) -> str:
     """In which dtype the models compute. Decided where the plan is made, and obeyed by the workers wherever they run."""
     if config.kind == "vllm":
-        return config.dtype
+        from selfdev_core.engines.vllm.slots import gpus_of
+
+        on_cpu = config.dtype == "auto" and not config.urls and not gpus_of(config)
+        return "float32" if on_cpu else "bfloat16" if config.dtype == "auto" else config.dtype
     on_gpus = resources.gpus_per_worker > 0 if resources.runner == "ray" else _gpu_here()
     return "bfloat16" if on_gpus else "float32"
 
 
 def key_of(config: EngineConfig, dtype: str) -> str:
-    """What keys hold of the engine: `EngineConfig.key`, or for transformers the dtype unless it is float32."""
-    return config.key or ("" if dtype == "float32" else f"{config.kind} {dtype}")
+    """What keys hold of the engine: whatever may change an answer. Of transformers in float32 nothing."""
+    return "" if (config.kind, dtype) == ("transformers", "float32") else f"{config.kind} {dtype}"
 
 
 def _gpu_here() -> bool:
@@ -40,13 +43,19 @@ def _gpu_here() -> bool:
 
 
 def engine_of(
-    config: EngineConfig, pool: WorkerPool, scratch: Path, retried: Callable[[str], None], note: Callable[[str], None]
+    config: EngineConfig,
+    dtype: str,
+    pool: WorkerPool,
+    scratch: Path,
+    retried: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> Engine:
-    """Starts nothing: that is done when the engine is first asked. Raises: EngineError when it names GPUs that are not there."""
+    """An engine that computes in `dtype` (`dtype_of`; the pool's workers do already). Starts nothing: that is done when it is
+    first asked. Raises: EngineError when it names GPUs that are not there."""
     if config.kind == "transformers":
         from selfdev_core.engines.local import TransformersEngine
 
         return TransformersEngine(pool)
     from selfdev_core.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(config, scratch, retried, note)
+    return VllmEngine(config.model_copy(update={"dtype": dtype}), scratch, retried, note)

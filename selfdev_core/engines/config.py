@@ -60,8 +60,10 @@ class EngineConfig(Section):
     tensor_parallel: int = Field(
         1, ge=1, le=64, description="GPUs (on the CPU: processes) over which one engine spreads."
     )
-    dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        "bfloat16", description="In which vLLM computes. Part of every key: another dtype may give other answers."
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="In which vLLM computes. auto: bfloat16, and float32 on the CPU, many of which are slow in anything else. "
+        "Part of every key: another dtype may give other answers.",
     )
     gpu_memory_utilization: float = Field(
         0.85,
@@ -105,5 +107,6 @@ class EngineConfig(Section):
 
     @property
     def key(self) -> str:
-        """What keys hold of these settings: whatever may change an answer. Empty for transformers; see `choose.key_of`."""
+        """What a campaign's content holds of this section: whatever may change an answer. Empty for transformers. What keys of
+        answers hold, with the dtype that is computed in: `choose.key_of`."""
         return "" if self.kind == "transformers" else f"{self.kind} {self.dtype}"

@@ -17,7 +17,7 @@ class Decoding(Record):
 
     `template` is the finished prompt, with worked examples and chat template in it and `{question}` where the question stands:
     whatever changes what a model is asked changes this text. `stop`: texts at which an answer ends. `engine`: as
-    `EngineConfig.key`; the default one leaves no trace in keys.
+    `engines.choose.key_of`; the default one leaves no trace in keys.
     """
 
     template: str

@@ -162,4 +162,3 @@ class FrameReader:
         if self._announced is not None and _LONG <= waiting <= self._left:
             self._body = self._memory(payload)
         return True
-

@@ -100,7 +100,7 @@ def test_the_default_engine_leaves_no_trace_in_keys_and_another_does() -> None:
     grader = GraderSpec(name="number", version="1")
     decoding = Decoding(template="{question}", max_new_tokens=8, batch_size=2, grader=grader)
     assert "engine" not in decoding.model_dump()
-    half, whole = (EngineConfig(kind="vllm", dtype=dtype).key for dtype in ("bfloat16", "float32"))
+    half, whole = (key_of(EngineConfig(kind="vllm"), dtype) for dtype in ("bfloat16", "float32"))
     digests = {decoding.model_copy(update={"engine": key}).digest for key in ("", half, whole)}
     assert len(digests) == 3
     job = GenerateJob(
@@ -138,7 +138,25 @@ def test_the_dtype_of_transformers_is_in_keys_unless_it_is_float32(monkeypatch: 
         assert dtype_of(local, here) == expected and dtype_of(vllm, here) == "float16"
     assert dtype_of(local, one) == "bfloat16" and dtype_of(local, ResourcesConfig(runner="ray")) == "float32"
     assert key_of(local, "float32") == "" and key_of(local, "bfloat16") == "transformers bfloat16"
-    assert key_of(vllm, "float16") == "vllm float16"
+    assert key_of(vllm, "float16") == "vllm float16" and key_of(vllm, "float32") == "vllm float32"
+
+
+@pytest.mark.parametrize(
+    ("visible", "engine", "expected"),
+    [
+        ("", {}, "float32"),
+        ("0", {}, "bfloat16"),
+        ("0", {"gpus": 0}, "float32"),
+        ("", {"urls": ("unix:///run/e.sock",)}, "bfloat16"),
+        ("", {"dtype": "bfloat16"}, "bfloat16"),
+        ("0", {"dtype": "float16"}, "float16"),
+    ],
+)
+def test_vllm_computes_in_bfloat16_and_on_the_cpu_in_float32_unless_told(
+    monkeypatch: pytest.MonkeyPatch, visible: str, engine: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert dtype_of(EngineConfig(kind="vllm", **engine), ResourcesConfig()) == expected
 
 
 @pytest.mark.slow

@@ -90,7 +90,8 @@ def ask(engine: VllmEngine, played: Played, prompt: str = "Q:", **how: Any) -> l
 
 
 def engine_at(played: Played, **settings: Any) -> VllmEngine:
-    return VllmEngine(EngineConfig(kind="vllm", urls=(played.url,), **settings), played.checkpoint, print, print)
+    config = EngineConfig(kind="vllm", urls=(played.url,), **({"dtype": "bfloat16"} | settings))
+    return VllmEngine(config, played.checkpoint, print, print)
 
 
 def test_an_engine_that_computes_in_another_dtype_than_the_key_says_is_refused(played: Played) -> None:

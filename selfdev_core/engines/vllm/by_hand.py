@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from selfdev_core.engines.choose import dtype_of
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.environment import check_environment, python_of
 from selfdev_core.engines.vllm.locks import locks_of
@@ -13,12 +14,13 @@ from selfdev_core.engines.vllm.process import Server, named_socket
 from selfdev_core.engines.vllm.slots import gpus_of
 from selfdev_core.errors import ConfigError, EngineError
 from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.resources import ResourcesConfig
 
 _LOOK = 1.0  # seconds between two looks at it
 
 
-def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[str], None]) -> None:
-    """Run one engine until this process is told to stop; `ready` gets its URL. Meanwhile no campaign starts one on its GPUs.
+def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[str, str], None]) -> None:
+    """Run one engine until this process is told to stop; `ready` gets its URL and its dtype. Meanwhile no campaign starts one on its GPUs.
 
     Raises: ConfigError or CheckpointError when it cannot be; EngineError when its GPUs are in use or not there, or it dies.
     """
@@ -33,13 +35,14 @@ def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[st
         socket.unlink()
     gpus, server = gpus_of(config)[: config.tensor_parallel], None  # one engine's, however many the machine has
     config = config.model_copy(update={"gpus": len(gpus)})
+    config = config.model_copy(update={"dtype": dtype_of(config, ResourcesConfig())})
     locks = locks_of(gpus)
     try:
         for lock in locks:
             lock.take()
         server = Server(python_of(config), config, folder, socket, ",".join(gpus), f"by-hand-{name}")
         server.wait()
-        ready(server.url)
+        ready(server.url, config.dtype)
         while server.alive:
             time.sleep(_LOOK)
         raise EngineError(f"the engine ended; {server.log} may say why")

@@ -16,7 +16,7 @@ from selfdev_core.workers.generation import Generated
 T = TypeVar("T")
 Read = Callable[[Any], T]
 """Takes what is wanted out of a reply's JSON; it may stumble over one that is no vLLM engine's of ours."""
-_MODEL, _AT_ONCE = "selfdev", 64
+_MODEL, _AT_ONCE = "selfdev", 256  # requests; as many sequences as vLLM computes together if nobody tells it otherwise
 _LETTING_GO = 10.0  # seconds
 _FEW = 16  # tokens that a tokenizer may add to a prompt
 KEY = "VLLM_API_KEY"  # vLLM's own name for it; only for engines that somebody else started behind a port
@@ -60,6 +60,7 @@ class Client:
         self.url = url
         self._whole = whole
         self._lengths: dict[str, int] = {}  # of prompts, in tokens
+        self._stops: dict[str, list[int]] = {}  # stop string → its tokens
         self._longest: int | None = None
         self._http = httpx.Client(
             base_url="http://engine" if sockets else url,
@@ -102,7 +103,10 @@ class Client:
         A stop that is one token stops as that: a special token leaves no text that could be found.
         """
         self._check_length(prompts, max_tokens)
-        tokens = [ids[0] for one in stop if len(ids := self._tokens(one, add_special_tokens=False)) == 1]
+        for one in stop:
+            if one not in self._stops:
+                self._stops[one] = self._tokens(one, add_special_tokens=False)
+        tokens = [self._stops[one][0] for one in stop if len(self._stops[one]) == 1]
         return self._completions(prompts, max_tokens, salt, temperature=0.0, stop=list(stop), stop_token_ids=tokens)
 
     def sample(

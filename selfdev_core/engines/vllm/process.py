@@ -23,6 +23,8 @@ _PRIVATE = "s"  # name of a socket in a folder of its own
 _LOOK = 1.0  # seconds between two looks at a server
 _GRACE = 5.0  # seconds to end in order, before it is killed
 _LONGEST = 60  # characters of a folder's name: a socket's whole name has 107, and vLLM adds up to 40 for its own
+# On the CPU vLLM puts its one worker into a process of its own, and the engine busily waits for it on a core that both need.
+_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 _ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # weights are swapped through its RPC; only we can reach the socket
     "VLLM_NO_USAGE_STATS": "1",
@@ -68,6 +70,8 @@ def arguments(config: EngineConfig, folder: Path, socket: Path) -> list[str]:
         given["--kv-cache-memory-bytes"] = str(int(kv_cache * 2**30))
     if config.max_model_len is not None:
         given["--max-model-len"] = str(config.max_model_len)
+    if not config.gpus and config.tensor_parallel == 1:
+        given["--distributed-executor-backend"] = _ONE_PROCESS
     flags = ["--disable-uvicorn-access-log", *([] if config.gpus else ["--enforce-eager"])]
     return [*(word for pair in given.items() for word in pair), *flags]
 

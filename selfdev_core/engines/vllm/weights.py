@@ -29,6 +29,7 @@ class Held:
         self._checkpoint: Path | None = None
         self._own = Tensors({}, {})  # the checkpoint's
         self._replaced: set[str] = set()  # names of tensors that stand in place of the checkpoint's
+        self._from: tuple[object, ...] = ()  # the file that they came from, when they are proved
         self._changes = 0
         self.device = self.dtype = ""  # known once weights are proved
 
@@ -55,8 +56,10 @@ class Held:
 
         Raises: Unproved when the engine holds something else afterwards; EngineGone; EngineError when vLLM refuses.
         """
-        if weights is None and self.is_plain(checkpoint):
+        file = () if weights is None else _look(weights)
+        if self._checkpoint == checkpoint and (self._from == file if file else not self._replaced):
             return
+        self._from = ()
         what = f"the merged weights {weights.stem}" if weights is not None else f"the checkpoint {checkpoint}"
         try:
             with tempfile.TemporaryDirectory(prefix="swap-", dir=self._scratch) as folder:
@@ -65,6 +68,7 @@ class Held:
                     (link / "model.safetensors").symlink_to(weights.resolve())
                 expected = self._exchange(checkpoint, link if weights is not None else None)
             self._prove(expected, what)
+            self._from = file
         except (EngineGone, Unproved):
             raise
         except EngineError as error:
@@ -104,6 +108,12 @@ class Held:
         if wrong:
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise Unproved(f"engine {self._client.url} does not hold {what}: {wrong[0]}{more} differ")
+
+
+def _look(file: Path) -> tuple[object, ...]:
+    """What changes when a file does."""
+    found = file.stat()
+    return file, found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _incomparable(checkpoint: Path, workers: int) -> tuple[str, ...]:
