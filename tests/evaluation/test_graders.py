@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from selfdev_core.evaluation.graders import choice, exact, maths, number
@@ -24,6 +26,11 @@ STRICT = [
     ("#### 5. Done.", "5", "right"),
     ("#### 5\nQ: What is 2 + 2?\nA: #### 4", "5", "right"),
     ("#### 42", "4.2e1", "right"),
+    ("#### 100000", "#### 1e5", "right"),
+    ("#### 5", "#### Steps\n#### 5 \nDone.", "right"),
+    ("#### 3", "#### 3/4", "wrong"),
+    ("#### 50", "#### 50%", "wrong"),
+    ("#### 12", "1,2", "wrong"),
     ("#### 10000000000000000000001", "10000000000000000000001", "right"),
     ("#### 10000000000000000000001", "10000000000000000000002", "wrong"),
     ("#### 0.1", "0.10000000000000001", "wrong"),
@@ -150,6 +157,21 @@ def test_a_reference_that_no_answer_can_meet_is_refused_by_its_grader_only() -> 
     }.items():
         for grader in (number, choice, exact, maths):
             assert bool(grader.refuse(reference)) == (grader in refusing), (reference, grader)
+
+
+@pytest.mark.parametrize("reference", ["3/4", "50%", "5 apples", "5.5.5", "1,2", "12,34", "1234,567", "1,234,56", "1,"])
+def test_a_reference_is_a_number_as_a_whole_or_refused(reference: str) -> None:
+    for text in (reference, f"so\n#### {reference}", f"so\n#### {reference}\nDone."):
+        assert "is not a number" in number.refuse(text), text
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [("1e5", "100000"), ("1,234,567.50", "1234567.5"), ("-1,234", "-1234"), (".5", "0.5"), ("5.", "5"), ("-7", "-7")],
+)
+def test_a_reference_that_can_be_read_is_read_to_its_end(reference: str, value: str) -> None:
+    for text in (reference, f"so\n#### {reference}", f"so\n####{reference} \r\nDone."):
+        assert number.refuse(text) == "" and number.reference_number(text) == Decimal(value), text
 
 
 @pytest.mark.parametrize(
