@@ -13,8 +13,8 @@ from selfdev_core.evaluation.sources import QuestionSource, manner_of
 from selfdev_core.merging.hub import fetched_files, is_repository
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.planning.amounts import SetSize
+from selfdev_core.planning.facts import HOME, Facts
 from selfdev_core.planning.models import Ask, ModelFacts, facts_of_folder, facts_of_hub
-from selfdev_core.planning.plan import HOME, Facts
 from selfdev_core.planning.shapes import Shape
 from selfdev_core.prepare import prompt_of
 

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from selfdev_core.config import CampaignConfig
-from selfdev_core.planning.amounts import Amounts, SetSize, amounts, arms_of
+from selfdev_core.planning.amounts import Amounts, amounts, arms_of
+from selfdev_core.planning.facts import HOME, UNKNOWN, Facts
+from selfdev_core.planning.gpu import gpu_lines
 from selfdev_core.planning.hours import parts
 from selfdev_core.planning.lines import GB, Amount, Line, exactly, size_of
-from selfdev_core.planning.memory import FULL, HALF, serving, training
+from selfdev_core.planning.memory import FULL, HALF
 from selfdev_core.planning.models import ModelFacts
 from selfdev_core.planning.rates import Rates
 
-HOME = ""  # the campaign's own set, among the names of its targets
 # On the miniature, store and campaign folder together, measured:
 RECORD_BYTES = 5_000  # of a program: sample, verdict, places in records of iterations and tasks, lines of the ledger
 TOKEN_BYTES = 14  # of a token of its text, which stands in four of these
 OUTCOME_BYTES = 30  # of a graded question, with what surrounds its scorecard
 WAITING = 2.0 * 2**30  # bytes of merged weights that may wait
-UNKNOWN = "the model's config.json is not known: ask the Hub, or give --shape"
-
-
-class Facts(NamedTuple):
-    """What is looked up before the arithmetic: models per set (seed first, home first), sizes of the sets, prompts in tokens."""
-
-    models: Mapping[str, Sequence[ModelFacts]]
-    home: SetSize
-    targets: tuple[SetSize, ...]
-    human: int
-    methods: int
-    factory_prompt: int
-    question_prompt: int
 
 
 def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
@@ -40,7 +27,7 @@ def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
     return [
         *_downloads(facts),
         *_disk(config, facts, found),
-        *_gpu(config, facts),
+        *gpu_lines(config, facts, found.updates),
         *_work(config, facts, found, rates),
         *_time(config, facts, found, rates),
     ]
@@ -95,43 +82,6 @@ def _factories(config: CampaignConfig, seed: ModelFacts, updates: int) -> Line:
 
 def _bytes(what: str, amount: Amount, how: str) -> Line:
     return Line("disk", what, amount.expected / GB, amount.at_most / GB, "GB", how)
-
-
-def _gpu(config: CampaignConfig, facts: Facts) -> list[Line]:
-    seed = facts.models[HOME][0]
-    if seed.shape is None:
-        weights = None if seed.parameters is None else seed.parameters * HALF / GB
-        return [
-            Line("gpu memory", "weights", weights, weights, "GB", f"{HALF} bytes per parameter"),
-            Line("gpu memory", "key-value cache, training", None, None, "GB", UNKNOWN),
-        ]
-    factory, questions, dpo, engine = config.factory, config.questions, config.dpo, config.engine
-    spread = engine.tensor_parallel if engine.kind == "vllm" else 1
-    text = facts.factory_prompt + factory.max_new_tokens
-    asked = facts.question_prompt + facts.home.answer_limit
-    lines = []
-    for what, sequences, tokens in (
-        ("sampling programs", factory.batch_size, text),
-        ("answering questions", questions.batch_size, asked),
-    ):
-        need = serving(seed.shape, sequences, tokens, spread)
-        how = (
-            f"{size_of(need.weights)} of weights, {size_of(need.cache)} of key-value cache ({sequences} texts × {tokens:,} "
-            f"tokens), 1 GB of CUDA's own{f'; on each of {spread} GPUs' if spread > 1 else ''}"
-        )
-        if engine.kind == "vllm":
-            how += f"; vLLM takes {engine.gpu_memory_utilization:.0%} of the GPU and puts as many texts in it as fit"
-        lines.append(Line("gpu memory", what, need.total / GB, need.total / GB, "GB", how))
-    rank = dpo.lora_rank if dpo.method == "lora" else None
-    longest = min(text, dpo.max_length or text)
-    needed = training(seed.shape, rank, dpo.per_process, longest)
-    trained = f"LoRA-{rank}" if rank else "all weights"
-    lines.append(
-        Line("gpu memory", "DPO", needed.total / GB, needed.total / GB, "GB",
-             f"{size_of(needed.weights)} of frozen weights, {size_of(needed.trained)} for {trained} and Adam, "
-             f"{size_of(needed.activations)} of activations ({dpo.per_process} pairs × {longest:,} tokens)")
-    )  # fmt: skip
-    return lines
 
 
 def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:

@@ -119,6 +119,53 @@ def test_training_is_planned_with_its_epochs_and_small_batches() -> None:
     assert 0 < less < memory
 
 
+def gpu_memory(what: str, **change: Any) -> Line:
+    """Of models as big as Mistral 7B, a seed and three experts."""
+    models = {"seed": "lab/a", "experts": {name: f"lab/{name}" for name in "bcd"}}
+    config = campaign(**{"models": models, "dpo": {"method": "lora", "lora_rank": 8}} | change)
+    facts = look_up(config, nobody, shape_of(MISTRAL, "config.json"))
+    return {line.what: line for line in plan(config, facts, assumed()) if line.group == "gpu memory"}[what]
+
+
+def test_every_worker_on_a_gpu_has_its_models_there_and_what_merges_replace() -> None:
+    shape = shape_of(MISTRAL, "config.json")
+    weights, replaced = 2 * shape.parameters / 1e9, 2 * shape.merged("mlp") / 1e9
+
+    def grown(what: str, **change: Any) -> float:
+        """From one worker to four."""
+        one, four = (gpu_memory(what, resources={"workers": count}, **change).expected or 0.0 for count in (1, 4))
+        return four - one
+
+    assert grown("sampling programs") == pytest.approx(3 * (weights + replaced + 1))  # one draws, the others answer
+    assert grown("DPO") == pytest.approx(3 * (weights + replaced + 1))  # one trains, the others keep what they have
+    # Alone one worker keeps three of the four models; four workers keep the seed and an expert each, and a cache.
+    assert grown("answering questions") > 5 * weights + 3 * (replaced + 1)
+    for what in ("sampling programs", "answering questions", "DPO"):
+        assert grown(what, engine={"kind": "vllm", "gpus": 1}) == 0.0
+    whole = gpu_memory("sampling programs", models={"seed": "lab/a", "experts": {"b": "lab/b"}, "scope": "all"})
+    part = gpu_memory("sampling programs", models={"seed": "lab/a", "experts": {"b": "lab/b"}})
+    assert (whole.expected or 0) - (part.expected or 0) == pytest.approx(2 * (weights - replaced))  # of two workers
+
+
+def test_a_trained_factory_is_a_second_model_in_one_worker() -> None:
+    shape = shape_of(MISTRAL, "config.json")
+    untrained, trained = (
+        gpu_memory("sampling programs", factory={"iterations": count}, resources={"workers": 3}) for count in (1, 2)
+    )
+    more = (2 * shape.parameters + 4 * shape.lora(8)) / 1e9
+    assert (trained.expected or 0) - (untrained.expected or 0) == pytest.approx(more)
+    assert (trained.at_most or 0) > (trained.expected or 0)
+
+
+def test_on_ray_as_many_workers_share_a_gpu_as_ask_for_a_part_of_it() -> None:
+    ray = {"runner": "ray", "workers": 8}
+    whole, half = (
+        gpu_memory("answering questions", resources=ray | {"gpus_per_worker": part}).expected or 0.0
+        for part in (1, 0.5)
+    )
+    assert half == pytest.approx(2 * whole, rel=0.01)  # but for the adapter: one of them draws
+
+
 def test_a_transfer_adds_its_own_questions() -> None:
     target = {
         "models": {"family": "transfer"},
