@@ -6,19 +6,13 @@ from collections.abc import Iterable
 
 from selfdev_core.config import CampaignConfig
 from selfdev_core.planning.amounts import Amounts, amounts, arms_of
-from selfdev_core.planning.facts import HOME, UNKNOWN, Facts
+from selfdev_core.planning.disk import disk_lines
+from selfdev_core.planning.facts import HOME, Facts
 from selfdev_core.planning.gpu import gpu_lines
 from selfdev_core.planning.hours import parts
-from selfdev_core.planning.lines import GB, Amount, Line, exactly, size_of
-from selfdev_core.planning.memory import FULL, HALF
-from selfdev_core.planning.models import ModelFacts
+from selfdev_core.planning.lines import GB, Amount, Line, exactly
+from selfdev_core.planning.memory import HALF
 from selfdev_core.planning.rates import Rates
-
-# On the miniature, store and campaign folder together, measured:
-RECORD_BYTES = 5_000  # of a program: sample, verdict, places in records of iterations and tasks, lines of the ledger
-TOKEN_BYTES = 14  # of a token of its text, which stands in four of these
-OUTCOME_BYTES = 30  # of a graded question, with what surrounds its scorecard
-WAITING = 2.0 * 2**30  # bytes of merged weights that may wait
 
 
 def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
@@ -26,7 +20,7 @@ def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
     found = amounts(config, facts.home, facts.targets, facts.human, facts.methods, facts.factory_prompt, rates)
     return [
         *_downloads(facts),
-        *_disk(config, facts, found),
+        *disk_lines(config, facts, found),
         *gpu_lines(config, facts, found.updates),
         *_work(config, facts, found, rates),
         *_time(config, facts, found, rates),
@@ -41,47 +35,6 @@ def _downloads(facts: Facts) -> list[Line]:
     ]
     total = sum(one.download for one in distinct.values()) / GB
     return [*lines, Line("downloads", "all models", total, total, "GB", f"sum of {len(distinct)}")]
-
-
-def _disk(config: CampaignConfig, facts: Facts, found: Amounts) -> list[Line]:
-    seed = facts.models[HOME][0]
-    factories = _factories(config, seed, found.updates)
-    records = found.drawn.times(RECORD_BYTES) + found.program_tokens.times(TOKEN_BYTES)
-    records += found.questions.times(OUTCOME_BYTES)
-    how = f"{RECORD_BYTES} bytes per program, {TOKEN_BYTES} per token of its text, {OUTCOME_BYTES} per graded question"
-    own = config.resources.workers * seed.size
-    waiting = Amount(own, own + (WAITING if seed.size <= WAITING else 0.0))
-    lines = [
-        factories,
-        _bytes("records in the store", records, how),
-        _bytes(
-            "scratch (TMPDIR): merged weights",
-            waiting,
-            f"each of {config.resources.workers} workers evaluates a merged model; at most: small ones beside, up to 2 GiB, wait",
-        ),
-    ]
-    downloads = sum({one.name: one.download for models in facts.models.values() for one in models}.values()) / GB
-    if factories.expected is None or factories.at_most is None:
-        return [*lines, Line("disk", "all", None, None, "GB", "not every size is known")]
-    expected, at_most = (sum(getattr(line, which) for line in lines) + downloads for which in ("expected", "at_most"))
-    return [*lines, Line("disk", "all", expected, at_most, "GB", "with the downloads")]
-
-
-def _factories(config: CampaignConfig, seed: ModelFacts, updates: int) -> Line:
-    """Every update leaves a factory: a LoRA adapter or a whole checkpoint, in float32."""
-    what, dpo = "factories in the store", config.dpo
-    weights = seed.parameters
-    if dpo.method == "lora":
-        weights = None if seed.shape is None else seed.shape.lora(dpo.lora_rank)
-    if weights is None:
-        return Line("disk", what, None, None, "GB", UNKNOWN)
-    kind = f"LoRA-{dpo.lora_rank} adapters" if dpo.method == "lora" else "checkpoints"
-    how = f"{updates} {kind} of {size_of(weights * FULL)}; at most 3 each, when the validity guard shortens an update"
-    return _bytes(what, Amount(updates * weights * FULL, 3 * updates * weights * FULL), how)
-
-
-def _bytes(what: str, amount: Amount, how: str) -> Line:
-    return Line("disk", what, amount.expected / GB, amount.at_most / GB, "GB", how)
 
 
 def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:

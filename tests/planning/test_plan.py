@@ -119,12 +119,65 @@ def test_training_is_planned_with_its_epochs_and_small_batches() -> None:
     assert 0 < less < memory
 
 
-def gpu_memory(what: str, **change: Any) -> Line:
-    """Of models as big as Mistral 7B, a seed and three experts."""
+def of_7b(group: str, **change: Any) -> dict[str, Line]:
+    """With models as big as Mistral 7B, a seed and three experts."""
     models = {"seed": "lab/a", "experts": {name: f"lab/{name}" for name in "bcd"}}
     config = campaign(**{"models": models, "dpo": {"method": "lora", "lora_rank": 8}} | change)
     facts = look_up(config, nobody, shape_of(MISTRAL, "config.json"))
-    return {line.what: line for line in plan(config, facts, assumed()) if line.group == "gpu memory"}[what]
+    return {line.what: line for line in plan(config, facts, assumed()) if line.group == group}
+
+
+def gpu_memory(what: str, **change: Any) -> Line:
+    return of_7b("gpu memory", **change)[what]
+
+
+def test_a_factory_in_vllm_is_written_out_with_its_adapter_and_twice_when_another_follows() -> None:
+    shape, what = shape_of(MISTRAL, "config.json"), "scratch (TMPDIR): adapted weights"
+    for dtype, width in (("bfloat16", 2), ("float32", 4)):
+        line = of_7b("disk", engine={"kind": "vllm", "dtype": dtype})[what]
+        linear = shape.parameters - 2 * shape.vocabulary * shape.hidden - (2 * shape.blocks + 1) * shape.hidden
+        assert line.expected == line.at_most == pytest.approx(2 * width * linear / 1e9)
+    once = of_7b("disk", engine={"kind": "vllm"}, factory={"iterations": 2})[what]
+    assert once.at_most == 2 * (once.expected or 0.0)  # the guard may draw from a shortened one
+    assert what not in of_7b("disk") and what not in of_7b("disk", engine={"kind": "vllm"}, dpo={"method": "full"})
+    assert what not in of_7b("disk", engine={"kind": "vllm"}, factory={"iterations": 1})
+
+
+def test_saves_of_a_training_hold_adams_moments_and_are_there_twice_while_they_rotate() -> None:
+    shape, what = shape_of(MISTRAL, "config.json"), "saves of training in the cache"
+    lora = {"method": "lora", "lora_rank": 8}
+    assert what not in of_7b("disk", dpo=lora | {"steps": 50})  # as many as resources.save_steps: none is made
+    first = of_7b("disk", dpo=lora | {"steps": 51}, factory={"iterations": 2})[what]
+    assert first.expected == pytest.approx(2 * 3 * 4 * shape.lora(8) / 1e9)
+    later = of_7b("disk", dpo=lora | {"steps": 51}, factory={"iterations": 3})[what]
+    assert later.expected == pytest.approx(2 * 4 * 4 * shape.lora(8) / 1e9)
+    full = of_7b("disk", dpo={"method": "full"}, resources={"save_steps": 5})[what]
+    assert full.expected == full.at_most == pytest.approx(2 * 3 * 4 * shape.parameters / 1e9)
+    arms = {"temperature": {"other": {"first": 1.3}}}
+    both = of_7b("disk", dpo={"method": "full"}, resources={"save_steps": 5}, ablation=arms)[what]
+    assert both.at_most == 2 * (full.at_most or 0.0)
+
+
+def test_a_factory_is_copied_to_the_cache_unless_it_can_be_linked(tmp_path: Path) -> None:
+    def cached(**change: Any) -> tuple[Line, Line]:
+        lines = of_7b("disk", **change)
+        return lines["factories in the store"], lines["factories in the cache"]
+
+    stored, own = cached()
+    assert (own.expected, own.at_most) == (0.0, 0.0)
+    stored, elsewhere = cached(store=tmp_path)
+    assert (elsewhere.expected, elsewhere.at_most) == (0.0, stored.at_most)
+    stored, far = cached(store="s3://bucket/place")
+    assert (far.expected, far.at_most) == (stored.expected, stored.at_most)
+
+
+def test_all_of_the_disk_is_the_sum_of_its_lines() -> None:
+    lines = of_7b("disk", engine={"kind": "vllm"}, store="s3://bucket/place", resources={"save_steps": 5})
+    downloads = of_7b("downloads")["all models"]
+    for which in ("expected", "at_most"):
+        parts = sum(getattr(line, which) for what, line in lines.items() if what != "all")
+        assert getattr(lines["all"], which) == pytest.approx(parts + getattr(downloads, which))
+    assert len(lines) == 8
 
 
 def test_every_worker_on_a_gpu_has_its_models_there_and_what_merges_replace() -> None:
