@@ -26,8 +26,8 @@ def disk_lines(config: CampaignConfig, facts: Facts, found: Amounts) -> list[Lin
     records = found.drawn.times(RECORD_BYTES) + found.program_tokens.times(TOKEN_BYTES)
     records += found.questions.times(OUTCOME_BYTES)
     how = f"{RECORD_BYTES} bytes per program, {TOKEN_BYTES} per token of its text, {OUTCOME_BYTES} per graded question"
-    own = config.resources.workers * seed.size
-    waiting = Amount(own, own + (WAITING if seed.size <= WAITING else 0.0))
+    waiting = seed.amount(config.resources.workers * seed.size)
+    waiting += Amount(0.0, WAITING if seed.size <= WAITING else 0.0)
     lines = [
         *_factories(config, seed, found.updates),
         _line("records in the store", records, how),
@@ -38,10 +38,10 @@ def disk_lines(config: CampaignConfig, facts: Facts, found: Amounts) -> list[Lin
         ),
         *_adapter_in_vllm(config, seed, found.updates),
     ]
-    downloads = sum({one.name: one.download for models in facts.models.values() for one in models}.values()) / GB
     if any(line.expected is None for line in lines):
         return [*lines, Line("disk", "all", None, None, "GB", "not every size is known")]
-    expected, at_most = (sum(getattr(line, which) for line in lines) + downloads for which in ("expected", "at_most"))
+    sums = (sum(getattr(line, which) for line in lines) for which in ("expected", "at_most"))
+    expected, at_most = (one + more / GB for one, more in zip(sums, facts.downloads, strict=True))
     return [*lines, Line("disk", "all", expected, at_most, "GB", "with the downloads")]
 
 
@@ -62,12 +62,12 @@ def _factories(config: CampaignConfig, seed: ModelFacts, updates: int) -> list[L
         return [_line(what, None, UNKNOWN) for what in (stored, cached, making, *([saves] if saving else []))]
     size, arms = weights * FULL, arms_of(config) - config.controls.untrained
     kind = f"LoRA-{dpo.lora_rank} adapters" if lora else "checkpoints"
-    kept = Amount(updates * size, GUARD_TRIES * updates * size)
+    kept = seed.amount(updates * size).times(1.0, GUARD_TRIES)
     how = f"{updates} {kind} of {size_of(size)}; at most 3 each, when the validity guard shortens an update"
     lines = [_line(stored, kept, how), _cached(cached, config, kept)]
     if updates:
         how = f"one of {size_of(size)} in each of {arms} trained arms; at most a shortened one beside it"
-        lines.append(_line(making, exactly(arms * size).times(1.0, 2.0), how))
+        lines.append(_line(making, seed.amount(arms * size).times(1.0, 2.0), how))
     if saving:
         frozen = lora and config.factory.iterations > 2  # the adapter of before, which later updates are compared with
         save = (1 + frozen + MOMENTS) * size
@@ -75,7 +75,7 @@ def _factories(config: CampaignConfig, seed: ModelFacts, updates: int) -> list[L
             f"weights{', the adapter of before' if frozen else ''} and Adam's two moments in float32, {size_of(save)}, twice "
             f"while a new save takes the place of the last; at most in each of {arms} trained arms"
         )
-        lines.append(_line(saves, Amount(2 * save, 2 * arms * save), how))
+        lines.append(_line(saves, seed.amount(2 * save).times(1.0, arms), how))
     return lines
 
 

@@ -35,8 +35,7 @@ class Sharing(NamedTuple):
 def sharing(config: CampaignConfig, facts: Facts, updates: int) -> Sharing:
     """By transformers. On Ray a worker ends with its task run, so that it holds one model as a rule."""
     resources, experts = config.resources, facts.home.experts
-    models = {one.name for models in facts.models.values() for one in models}
-    most = min(KEPT + 1, len(models) + GUARD_TRIES * updates)
+    most = min(KEPT + 1, len(facts.distinct) + GUARD_TRIES * updates)
     seeds = min(most, len(facts.models))
     if resources.runner == "ray":
         per_gpu = int(1 / resources.gpus_per_worker) if resources.gpus_per_worker else resources.workers
@@ -54,7 +53,7 @@ def gpu_lines(config: CampaignConfig, facts: Facts, updates: int) -> list[Line]:
     shared = sharing(config, facts, updates)
     if seed.shape is None:
         how = f"{HALF} bytes per parameter"
-        weights = exactly((seed.parameters or 0.0) * HALF / GB)
+        weights = seed.amount((seed.parameters or 0.0) * HALF / GB)
         if transformers:
             weights = weights.times(shared.answering, shared.workers * shared.most)
             how += f"; {shared.answering} models in {shared.workers} workers, at most {shared.most} in each"

@@ -14,15 +14,17 @@ from typing import NamedTuple
 
 from selfdev_core.errors import ConfigError
 from selfdev_core.merging.hub import fetched_files
+from selfdev_core.planning.lines import Amount
 from selfdev_core.planning.shapes import Shape, read_shape, shape_of
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 BYTES = 2  # of a parameter as published: bfloat16 or float16
-NAMED_WITHIN = 1.15  # a model called 7B has up to this many times 7 billion parameters
+NAMED_WITHIN = 1.25  # a model called 1B has up to this many times a billion parameters; Llama-3.2-1B has 1.24
 
 
 class ModelFacts(NamedTuple):
-    """`size`: bytes of its weights and small files; `download`: bytes of them that are not on this machine yet."""
+    """`size`: bytes of its weights and small files; `download`: bytes of them that are not on this machine yet. The real numbers
+    are at most `within` times these."""
 
     name: str
     size: float
@@ -30,6 +32,11 @@ class ModelFacts(NamedTuple):
     parameters: float | None
     shape: Shape | None
     how: str
+    within: float = 1.0
+
+    def amount(self, value: float) -> Amount:
+        """A number that follows from its size, as expected and at most."""
+        return Amount(value, value * self.within)
 
 
 class RemoteFile(NamedTuple):
@@ -79,8 +86,8 @@ def facts_of_hub(name: str, repository: str, revision: str | None, ask: Ask, giv
             f"{repository}: the Hub does not answer and the name does not tell the size; give its config.json with --shape"
         )
     guessed = float(named.group(1)) * 1e9
-    how = f"“{named.group(0)}” in its name × {BYTES} bytes; the Hub did not answer"
-    return ModelFacts(name, guessed * BYTES, guessed * BYTES, guessed, None, how)
+    how = f"“{named.group(0)}” in its name × {BYTES} bytes, at most {NAMED_WITHIN:g} times that; the Hub did not answer"
+    return ModelFacts(name, guessed * BYTES, guessed * BYTES, guessed, None, how, NAMED_WITHIN)
 
 
 def _size(files: Mapping[str, int], shape: Shape | None, how: str) -> tuple[float, str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from selfdev_core.config import CampaignConfig
 from selfdev_core.planning.amounts import Amounts, amounts, arms_of
 from selfdev_core.planning.disk import disk_lines
 from selfdev_core.planning.facts import HOME, Facts
 from selfdev_core.planning.gpu import gpu_lines
 from selfdev_core.planning.hours import parts
-from selfdev_core.planning.lines import GB, Amount, Line, exactly
+from selfdev_core.planning.lines import GB, Amount, Line, total
 from selfdev_core.planning.memory import HALF
 from selfdev_core.planning.rates import Rates
 
@@ -28,13 +26,12 @@ def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
 
 
 def _downloads(facts: Facts) -> list[Line]:
-    """Each model once, whatever number of sets it is in."""
-    distinct = {one.name: one for models in facts.models.values() for one in models}
-    lines = [
-        Line("downloads", one.name, one.download / GB, one.download / GB, "GB", one.how) for one in distinct.values()
-    ]
-    total = sum(one.download for one in distinct.values()) / GB
-    return [*lines, Line("downloads", "all models", total, total, "GB", f"sum of {len(distinct)}")]
+    lines = [_of(one.name, one.amount(one.download), one.how) for one in facts.distinct]
+    return [*lines, _of("all models", facts.downloads, f"sum of {len(lines)}")]
+
+
+def _of(what: str, amount: Amount, how: str) -> Line:
+    return Line("downloads", what, amount.expected / GB, amount.at_most / GB, "GB", how)
 
 
 def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:
@@ -73,7 +70,7 @@ def devices_of(config: CampaignConfig) -> int:
 def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:
     home = facts.models[HOME]
     scope = home[0].shape.merged(config.models.scope) * HALF if home[0].shape else home[0].size
-    made = parts(found, rates, scope * (len(home) + 1), config.sandbox.device != "cpu")
+    made = parts(found, rates, home[0].amount(scope * (len(home) + 1)), config.sandbox.device != "cpu")
     lines = []
     for part in made:
         expected, at_most = part.hours or (None, None)
@@ -82,7 +79,9 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
     if any(part.hours is None for part in made):
         return [*lines, Line("time", "all", None, None, "device hours", "not every rate is known")]
     devices, workers = devices_of(config), config.resources.workers
-    busy, beside = (_sum(part.hours for part in made if part.on_device == which) for which in (True, False))
+    busy, beside = (
+        total(part.hours for part in made if part.hours and part.on_device == which) for which in (True, False)
+    )
     lines.append(Line("time", "all", *busy, "device hours", "sum; what runs on CPUs is not in it"))
     wall = busy.times(1.0 / devices) + beside.times(1.0 / workers)
     how = f"on {devices} device(s), always busy, and {workers} programs at once on CPUs, one after the other"
@@ -92,7 +91,3 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
         how = f"{price:g} per device hour (budget.price_per_device_hour)"
         lines.append(Line("cost", "all", *busy.times(price), currency, how))
     return lines
-
-
-def _sum(hours: Iterable[Amount | None]) -> Amount:
-    return sum((one for one in hours if one is not None), exactly(0.0))

@@ -341,6 +341,31 @@ def test_without_a_hub_the_name_or_a_given_shape_tells_the_size() -> None:
     assert given.size == 2 * 7_241_732_096 and "given shape" in given.how
 
 
+def test_a_size_that_is_guessed_from_a_name_is_bounded_by_the_largest_model_of_that_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = {"seed": "lab/a-1B", "experts": {"b": "lab/b-1B"}}
+    config = campaign(models=models, resources={"save_steps": 5})
+    lines = planned(config)
+    llama = 1_235_814_400  # parameters of Llama-3.2-1B
+    bounds = {
+        ("downloads", "lab/a-1B"): 2,
+        ("downloads", "all models"): 4,
+        ("disk", "scratch (TMPDIR): merged weights"): 2 * 2,
+        ("disk", "factories in the store"): 2 * 3 * 4,
+        ("disk", "scratch (TMPDIR): factories in training"): 2 * 4,
+        ("disk", "saves of training in the cache"): 2 * 3 * 4,
+        ("gpu memory", "weights"): 2 * 4 * 2,
+    }
+    for key, bytes_per_parameter in bounds.items():
+        assert (lines[key].at_most or 0.0) >= bytes_per_parameter * llama / 1e9, key
+        assert (lines[key].expected or 0.0) <= bytes_per_parameter, key  # as the name says
+    monkeypatch.setattr("selfdev_core.planning.models.NAMED_WITHIN", 1.0)
+    exact = planned(config)
+    for key in (("time", "merging"), ("disk", "all")):
+        assert (exact[key].at_most or 0.0) < (lines[key].at_most or 0.0) and exact[key].expected == lines[key].expected
+
+
 def test_prompts_are_counted_with_the_models_own_tokenizer(tmp_path: Path) -> None:
     from selfdev_core.miniature.families import family_folder
 
