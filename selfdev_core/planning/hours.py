@@ -24,17 +24,17 @@ class Part(NamedTuple):
 def parts(found: Amounts, rates: Rates, merged_bytes: Amount, merges_on_device: bool) -> list[Part]:
     """`merged_bytes`: read and written by one merge."""
     return [
-        _spoken("sampling programs", found.program_tokens, rates.sampling),
-        _spoken("answering questions", found.answer_tokens, rates.answering),
+        _spoken("sampling programs", found.program_tokens, rates.sampling, rates.missing),
+        _spoken("answering questions", found.answer_tokens, rates.answering, rates.missing),
         Part("checking programs", _seconds(found.drawn, rates.checking.value), _per("program", rates.checking), False),
         _merging(found, rates, merged_bytes)._replace(on_device=merges_on_device),
         _training(found, rates),
     ]
 
 
-def _spoken(what: str, tokens: Amount, rate: Rate | None) -> Part:
+def _spoken(what: str, tokens: Amount, rate: Rate | None, missing: str) -> Part:
     if rate is None:
-        return Part(what, None, "no rate: give --tokens-per-second, or --like an earlier campaign")
+        return Part(what, None, f"no rate: {missing}")
     how = f"{tokens.expected:,.0f} tokens at {rate.value:,.0f} per second and device, {rate.source}"
     return Part(what, _seconds(tokens, 1.0 / rate.value), how)
 
@@ -56,7 +56,7 @@ def _training(found: Amounts, rates: Rates) -> Part:
         seconds = Amount(found.updates, found.updates).times(rates.training.value)
         return Part("training the factory", _seconds(seconds, 1.0), _per("update", rates.training))
     if rates.sampling is None:
-        return Part("training the factory", None, "no rate: give --tokens-per-second, or --like an earlier campaign")
+        return Part("training the factory", None, f"no rate: {rates.missing}")
     how = f"{found.training_tokens.expected:,.0f} tokens of pairs, assumed as slow as sampling"
     return Part("training the factory", _seconds(found.training_tokens, 1.0 / rates.sampling.value), how)
 

@@ -7,24 +7,28 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.plan_cli import rates_of
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
+from selfdev_core.ledger import Ledger, StageTotal
 from selfdev_core.planning.amounts import arms_of
 from selfdev_core.planning.lines import Line
 from selfdev_core.planning.lookup import _is_whole, count_tokens, look_up
 from selfdev_core.planning.models import Remote, RemoteFile, ask_hub, facts_of_hub
 from selfdev_core.planning.plan import plan
-from selfdev_core.planning.rates import assumed
+from selfdev_core.planning.rates import Rate, Rates, assumed
 from selfdev_core.planning.shapes import shape_of
+from selfdev_core.records import Cost
 from selfdev_core.schedules import first_temperatures
 from tests.planning.test_shapes import MISTRAL
+from tests.report.synthetic import campaign as synthetic
 
 
 def campaign(**change: Any) -> CampaignConfig:
@@ -228,6 +232,65 @@ def test_a_transfer_adds_its_own_questions() -> None:
     more = (moved["work", "questions answered"].at_most or 0) - (without["work", "questions answered"].at_most or 0)
     assert more == (2 + 3) * 7 + (16 + 1 + 3) * 11 + 5 * 13  # two grid points of one method, a seed and two experts
     assert ("downloads", "transfer/alpha") in moved
+
+
+@pytest.fixture
+def earlier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Rates]:
+    """Rates for `campaign()` taken from an earlier campaign with these models, whose ledger is that of one busy GPU."""
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+
+    def stage(seconds: float, tokens: int = 0) -> StageTotal:
+        cost = Cost(seconds=seconds, programs=50, questions=50, tokens=tokens)
+        return StageTotal(units=10, cost=cost, occupied={"NVIDIA H200": seconds} if tokens else {})
+
+    stages = {"generate": stage(50.0, 4000), "evaluate": stage(10.0, 900)}
+    stages |= {name: stage(30.0) for name in ("validate", "merge", "train")}
+    monkeypatch.setattr("selfdev_core.ledger.read_ledger", lambda *_: Ledger(campaign="before", stages=stages, runs=()))
+
+    def rates(models: dict[str, Any], tokens_per_second: float | None = None) -> Rates:
+        before = campaign(models=models, name="before").model_dump(mode="json")
+        result = synthetic().model_copy(update={"name": "before", "config": before})
+        folder = tmp_path / "campaigns" / "before"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(result.model_dump_json())
+        config = campaign()
+        seed = look_up(config, nobody).models[""][0].shape
+        return rates_of(config, "before", tokens_per_second, None, seed)
+
+    return rates
+
+
+def test_rates_of_a_campaign_on_such_models_are_taken_and_say_on_what_they_were_measured(
+    earlier: Callable[..., Rates],
+) -> None:
+    config, rates = campaign(), earlier({"family": "arithmetic"})
+    assert rates.sampling == Rate(80.0, "measured in campaign before on NVIDIA H200")
+    assert rates.merging == Rate(3.0, "measured in campaign before") == rates.training == rates.checking
+    lines = {(line.group, line.what): line for line in plan(config, look_up(config, nobody), rates)}
+    assert "on NVIDIA H200" in lines["time", "answering questions"].how
+
+
+def test_of_a_campaign_on_other_models_only_the_shares_are_taken(
+    earlier: Callable[..., Rates], save_pico: Callable[..., Path], tmp_path: Path
+) -> None:
+    same, config = earlier({"family": "arithmetic"}), campaign()
+    seed = str(save_pico(tmp_path / "wide", intermediate_size=64))
+    gone = str(tmp_path / "gone")
+    others = (
+        {"seed": seed, "experts": {"a": seed}},
+        {"seed": gone, "experts": {"a": gone}},
+        {"family": "arithmetic", "scope": "all"},
+    )
+    for models in others:
+        rates = earlier(models)
+        assert rates.program_tokens.value == same.program_tokens.value and rates.answer_tokens != same.answer_tokens
+        assert rates.program_tokens.source == "measured in campaign before, on other models"
+        assert (rates.sampling, rates.merging, rates.training) == (None, None, None)
+        assert rates.checking == assumed().checking
+        lines = {(line.group, line.what): line for line in plan(config, look_up(config, nobody), rates)}
+        assert lines["time", "all"].expected is None
+        assert "campaign before ran on other models" in lines["time", "sampling programs"].how
+        assert earlier(models, 70.0).answering == Rate(70.0, "as stated")
 
 
 @pytest.fixture
