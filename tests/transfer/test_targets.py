@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from selfdev_core.config import TransferTarget
 from selfdev_core.errors import CheckpointError, ConfigError, SelfdevError
 from selfdev_core.evaluation.questions import QuestionBlock
 from selfdev_core.prepare import Prepared
@@ -100,6 +101,29 @@ def test_a_file_of_targets_is_read_like_the_section(tmp_path: Path) -> None:
     path.write_text("other:\n  models: {seed: ./s, experts: {a: ./a}}\n  questions: {family: transfer}\n")
     found = with_targets(result, path).transfer["other"]
     assert found.models.seed == str(tmp_path / "s") and found.names == {}
+
+
+def test_the_campaigns_own_set_is_known_without_the_commits_that_its_result_names(tmp_path: Path) -> None:
+    commit = "0123456789" * 4
+    pinned = {"seed": f"lab/seed@{commit}", "experts": {"a": f"lab/a@{commit}", "b": "lab/b@v1"}}
+    home = {"models": pinned, "questions": {"family": "transfer"}}
+    result = campaign().model_copy(update={"config": _config() | {"transfer": {"home": home}}})
+    path = tmp_path / "other.yaml"
+
+    def given(seed: str, first: str, second: str = "lab/b@v1") -> TransferTarget:
+        models = {"seed": seed, "experts": {"a": first, "b": second}}
+        path.write_text(json.dumps({"home": {"models": models, "questions": {"family": "transfer"}}}))
+        return with_targets(result, path).transfer["home"]
+
+    for seed, first in (("lab/seed", "lab/a"), (f"lab/seed@{commit}", "lab/a")):
+        assert given(seed, first).models.model_dump(include={"seed", "experts"}) == pinned
+    for seed, first, second in (
+        ("lab/seed@main", "lab/a", "lab/b@v1"),
+        ("lab/other", "lab/a", "lab/b@v1"),
+        ("lab/seed", "lab/a", "lab/b@v2"),
+    ):
+        with pytest.raises(ConfigError, match="'home' is another set in the campaign's"):
+            given(seed, first, second)
 
 
 @pytest.mark.parametrize(
