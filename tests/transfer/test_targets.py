@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from selfdev_core.config import TransferTarget
+from flows.baselines_cli import baselines
+from selfdev_core.config import CampaignConfig, TransferTarget
 from selfdev_core.errors import CheckpointError, ConfigError, SelfdevError
 from selfdev_core.evaluation.questions import QuestionBlock
-from selfdev_core.prepare import Prepared
+from selfdev_core.prepare import Prepared, prepare
 from selfdev_core.transfer_file import with_targets
 from selfdev_core.workspace import workspace_of
 from tests.report.synthetic import campaign
@@ -93,6 +94,27 @@ def test_a_set_that_does_not_fit_is_named(setting: Setting, save_pico: Any) -> N
     refused(setting, r"transfer\.other: .*", CheckpointError)
     setting.target["models"]["experts"]["beta"] = "nowhere/at/all"
     refused(setting, "nowhere", CheckpointError)
+
+
+def test_baselines_look_at_no_other_set(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = {"models": {"seed": "lab/seed", "experts": {"a": "lab/a"}}, "questions": {"family": "transfer"}}
+    setting.raw["transfer"] = {"far": target}
+    refused(setting, "not in the Hub's cache", CheckpointError)  # the campaign itself needs it
+    ready: list[Prepared] = []
+
+    def prepare_only(config: CampaignConfig, *_: object) -> None:
+        ready.append(prepare(config))
+        raise InterruptedError
+
+    monkeypatch.setattr("flows.run.run_flow", prepare_only)
+    with pytest.raises(InterruptedError):
+        baselines(setting.root / "campaign.yaml")
+    assert ready[0].targets == () and ready[0].plan.config.name == "mine-baselines"
+    setting.raw["transfer"] = {}
+    own = setting.prepare()  # as the campaign asks, and so into the same records
+    assert (own.plan.models, own.plan.search, own.plan.decoding, own.validation) == (
+        ready[0].plan.models, ready[0].plan.search, ready[0].plan.decoding, ready[0].validation,
+    )  # fmt: skip
 
 
 def test_a_file_of_targets_is_read_like_the_section(tmp_path: Path) -> None:
