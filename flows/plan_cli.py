@@ -46,8 +46,9 @@ def plan(
 ) -> None:
     """What a campaign will need: downloads, disk, GPU memory, programs, questions, tokens, hours, money.
 
-    Nothing is run, written or downloaded (the Hub is asked for file lists and config.json). Every line says how it was computed;
-    "expected" rests on rates that were stated, measured (--like) or else assumed, "at most" on the configuration alone.
+    Nothing is run and no model is downloaded: the Hub is asked for file lists and config.json, and none is kept. Every line says
+    how it was computed; "expected" rests on rates that were stated, measured (--like) or else assumed, "at most" on the
+    configuration alone.
     """
     from selfdev_core.config import load_campaign
     from selfdev_core.planning.facts import HOME

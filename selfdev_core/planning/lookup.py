@@ -1,4 +1,7 @@
-"""What a plan looks up before it computes: models, grids, lengths of prompts. Only the Hub's file lists are asked for."""
+"""What a plan looks up before it computes: models, grids, lengths of prompts.
+
+The Hub is asked for file lists and config.json only, and nothing of that is kept.
+"""
 
 from __future__ import annotations
 

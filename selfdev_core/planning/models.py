@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -100,13 +101,14 @@ def _size(files: Mapping[str, int], shape: Shape | None, how: str) -> tuple[floa
 
 
 def ask_hub(repository: str, revision: str | None) -> Remote | None:
-    """Ask the Hub (or HF_ENDPOINT) for file sizes and config.json; None when it cannot be reached.
+    """Ask the Hub (or HF_ENDPOINT) for file sizes and config.json, and keep nothing; None when it cannot be reached.
 
-    Raises: ConfigError when it answers that there is no such model or revision, or that one must log in.
+    Raises: ConfigError when it answers that there is no such model or revision, or that one must log in; when what it tells
+    cannot be put into a temporary folder.
     """
     import httpx2  # what huggingface_hub speaks, and whose errors it lets through
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         return None
@@ -116,7 +118,9 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
         files = tuple(RemoteFile(one.rfilename, one.size or 0) for one in info.siblings or ())
         config: object = {}
         if any(file.name == "config.json" for file in files):
-            config = json.loads(Path(api.hf_hub_download(repository, "config.json", revision=info.sha)).read_text())
+            with tempfile.TemporaryDirectory() as folder:  # the Hub's cache is the user's
+                file = api.hf_hub_download(repository, "config.json", revision=info.sha, local_dir=folder)
+                config = json.loads(Path(file).read_text(encoding="utf-8"))
         return Remote(files, config if isinstance(config, dict) else {})
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
@@ -126,5 +130,10 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
                 "login (HF_TOKEN)"
             ) from None
         return None
-    except (httpx2.HTTPError, OSError, OfflineModeIsEnabled, ValueError):
+    except (httpx2.HTTPError, LocalEntryNotFoundError, ConnectionError, TimeoutError, ValueError):
         return None
+    except OSError as error:
+        raise ConfigError(
+            f"{repository}: its config.json cannot be put into a temporary folder of this machine ({error}); free some space, or "
+            "name another folder in TMPDIR"
+        ) from error

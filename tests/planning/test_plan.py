@@ -354,6 +354,34 @@ def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_pa
     assert not any(path.endswith(".safetensors") for path in hub)
 
 
+def test_what_a_hub_tells_is_not_kept(hub: list[str], tmp_path: Path) -> None:
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    scratch.mkdir()
+    script = (
+        f"import tempfile; tempfile.tempdir = {str(scratch)!r}\n"
+        "from selfdev_core.planning.models import ask_hub\n"
+        "print(ask_hub('lab/small', None).config['hidden_size'])\n"
+    )
+    assert online(script, home, os.environ["HF_ENDPOINT"]) == ["4096"]
+    assert [path for folder in (home, scratch) for path in folder.rglob("*")] == []
+
+
+def test_a_disk_that_cannot_be_written_is_not_taken_for_a_hub_that_does_not_answer(
+    hub: list[str], tmp_path: Path
+) -> None:
+    script = (
+        "import resource, tempfile\n"
+        "from selfdev_core.errors import ConfigError\n"
+        "from selfdev_core.planning.models import ask_hub\n"
+        "tempfile.gettempdir()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try: print(ask_hub('lab/small', None))\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    (told,) = online(script, tmp_path, os.environ["HF_ENDPOINT"])
+    assert told.startswith("lab/small: its config.json cannot be put into a temporary folder")
+
+
 def test_a_hub_that_cannot_be_reached_tells_nothing_and_is_no_error(tmp_path: Path) -> None:
     script = "from selfdev_core.planning.models import ask_hub\nprint(ask_hub('lab/small', None))"
     assert online(script, tmp_path, "http://127.0.0.1:1") == ["None"]
