@@ -32,7 +32,8 @@ def baselines(
 
     config = load_campaign(file)
     # Under a name of its own: status, ledger and budget stay apart from the campaign's. Records are found by content.
-    config = config.model_copy(update={"name": f"{config.name}-baselines"})
+    # Without other model sets, which have baselines of their own: nothing of them is looked at, let alone downloaded.
+    config = config.model_copy(update={"name": f"{config.name}-baselines", "transfer": {}})
 
     def start() -> None:
         from flows.baselines import baselines

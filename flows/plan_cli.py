@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selfdev_core.config import CampaignConfig
     from selfdev_core.planning.lines import Line
     from selfdev_core.planning.rates import Rates
+    from selfdev_core.planning.shapes import Shape
 
 console = Console()
 
@@ -26,7 +27,10 @@ def add_to(app: typer.Typer) -> None:
 def plan(
     file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml", help="Campaign file; see `selfdev init`.")],
     like: Annotated[
-        str | None, typer.Option(help="An earlier campaign with the same engine, whose measured rates are taken.")
+        str | None,
+        typer.Option(
+            help="An earlier campaign with the same engine, whose measured rates are taken; of other models only the shares."
+        ),
     ] = None,
     tokens_per_second: Annotated[
         float | None, typer.Option(min=0.001, help="Tokens that one device samples per second, all its texts together.")
@@ -42,10 +46,12 @@ def plan(
 ) -> None:
     """What a campaign will need: downloads, disk, GPU memory, programs, questions, tokens, hours, money.
 
-    Nothing is run, written or downloaded (the Hub is asked for file lists and config.json). Every line says how it was computed;
-    "expected" rests on rates that were stated, measured (--like) or else assumed, "at most" on the configuration alone.
+    Nothing is run and no model is downloaded: the Hub is asked for file lists and config.json, and none is kept. Every line says
+    how it was computed; "expected" rests on rates that were stated, measured (--like) or else assumed, "at most" on the
+    configuration alone.
     """
     from selfdev_core.config import load_campaign
+    from selfdev_core.planning.facts import HOME
     from selfdev_core.planning.lookup import look_up
     from selfdev_core.planning.models import ask_hub
     from selfdev_core.planning.plan import plan as plan_of
@@ -53,7 +59,8 @@ def plan(
 
     config = load_campaign(file)
     facts = look_up(config, ask_hub, None if shape is None else read_shape(shape))
-    lines = plan_of(config, facts, rates_of(config, like, tokens_per_second, evaluated_share))
+    seed = facts.models[HOME][0].shape
+    lines = plan_of(config, facts, rates_of(config, like, tokens_per_second, evaluated_share, seed))
     if as_json:
         console.print_json(json.dumps([line._asdict() for line in lines]))
     else:
@@ -61,15 +68,23 @@ def plan(
 
 
 def rates_of(
-    config: CampaignConfig, like: str | None, tokens_per_second: float | None, evaluated_share: float | None
+    config: CampaignConfig,
+    like: str | None,
+    tokens_per_second: float | None,
+    evaluated_share: float | None,
+    seed: Shape | None,
 ) -> Rates:
-    """Stated rates, else measured ones, else assumed ones. Raises: ConfigError when `like` ran on another kind of engine."""
+    """Stated rates, else measured ones, else assumed ones. `seed`: the shape of the campaign's seed, if it is known.
+
+    Raises: ConfigError when `like` ran on another kind of engine.
+    """
     from selfdev_core.assemble import load_result
     from selfdev_core.config import CampaignConfig
     from selfdev_core.errors import ConfigError
     from selfdev_core.home import selfdev_home
     from selfdev_core.ledger import read_ledger
-    from selfdev_core.planning.lookup import answer_limit
+    from selfdev_core.planning.lookup import answer_limit, seed_shape
+    from selfdev_core.planning.models import ask_hub
     from selfdev_core.planning.rates import assumed, measured
     from selfdev_core.store.artifacts import ArtifactStore
 
@@ -84,7 +99,10 @@ def rates_of(
             "nothing of another: name another campaign, or give --tokens-per-second"
         )
     ledger = read_ledger(like, ArtifactStore(before.store or selfdev_home() / "store"))
-    return measured(result, ledger, before.factory.max_new_tokens, answer_limit(before.questions), stated)
+    same = (
+        seed is not None and seed_shape(before.models, ask_hub) == seed and before.models.scope == config.models.scope
+    )
+    return measured(result, ledger, before.factory.max_new_tokens, answer_limit(before.questions), stated, same)
 
 
 def table_of(name: str, lines: list[Line]) -> Table:

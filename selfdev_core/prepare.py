@@ -155,19 +155,25 @@ def _check_device(device: str) -> None:
         )
 
 
-def model_sources(
-    config: CampaignConfig, note: Callable[[str], None] | None = None, where: str = "models"
-) -> tuple[Source, dict[str, Source]]:
-    """The seed's folder and name, and those of each expert in order; what is on the Hub is fetched. `where`: the setting."""
+def seed_source(config: CampaignConfig, note: Callable[[str], None] | None = None, where: str = "models") -> Source:
+    """The seed's folder and name; when it is on the Hub it is fetched. `where`: the setting."""
     if config.models.family:
         from selfdev_core.miniature.families import family_folder
 
-        root = family_folder(config.models.family)
-        names = sorted(path.name for path in root.iterdir() if path.is_dir())
-        found = {name: Source(root / name, str(root / name)) for name in names}
-        return found.pop("seed"), found
+        folder = family_folder(config.models.family) / "seed"
+        return Source(folder, str(folder))
     assert config.models.seed is not None
-    seed = resolve(config.models.seed, f"{where}.seed", note)
+    return resolve(config.models.seed, f"{where}.seed", note)
+
+
+def model_sources(
+    config: CampaignConfig, note: Callable[[str], None] | None = None, where: str = "models"
+) -> tuple[Source, dict[str, Source]]:
+    """The seed as `seed_source` has it, and the experts likewise, in order."""
+    seed = seed_source(config, note, where)
+    if config.models.family:
+        folders = sorted(path for path in seed.folder.parent.iterdir() if path.is_dir() and path != seed.folder)
+        return seed, {path.name: Source(path, str(path)) for path in folders}
     return seed, {
         name: resolve(given, f"{where}.experts.{name}", note) for name, given in config.models.experts.items()
     }

@@ -18,7 +18,7 @@ from selfdev_core.evaluation.questions import QuestionBlock, set_of
 from selfdev_core.evaluation.sources import QuestionSource
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.merging.stamps import stamps_of
-from selfdev_core.prepare import checked_engine, model_sources
+from selfdev_core.prepare import checked_engine, seed_source
 from selfdev_core.records import ModelRef, OutcomeKind, Tally
 from selfdev_core.resources import ResourcesConfig
 from selfdev_core.stages.evaluate import model_scorecard
@@ -70,7 +70,7 @@ def ask_campaign(file: Path, split: str, limit: int | None) -> Asked:
         raise ConfigError(f"--split {split}: a campaign has search and validation")
     source = QuestionSource(config.questions)
     block = source.block("search" if split == "search" else "validation")
-    decoding = source.decoding(model_sources(config)[0].folder)
+    decoding = source.decoding(seed_source(config).folder)
     if decoding.grader.name == "own":
         try_grader(decoding.grader, block.items[0].answer)
     block = block.model_copy(update={"items": block.items[:limit]})

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from selfdev_core.config import CampaignConfig, TransferTarget, anchored_target, explain, read_mapping
 from selfdev_core.errors import ConfigError
+from selfdev_core.merging.hub import is_repository
 from selfdev_core.result import CampaignResult
 
 _EXAMPLE = "my-set: {models: {seed: …, experts: {…}}, questions: {…}}"
@@ -32,12 +33,24 @@ def with_targets(result: CampaignResult, path: Path) -> CampaignConfig:
         given = CampaignConfig.model_validate(known | {"transfer": raw}).transfer
     except ValidationError as error:
         raise ConfigError(f"{path}: {len(error.errors())} setting(s) refused\n{explain(error)}") from None
-    targets = {name: anchored_target(target, path.resolve().parent) for name, target in given.items()}
-    taken = [name for name, target in targets.items() if not _is_new(name, target, config)]
-    if taken:
-        raise ConfigError(f"{path}: {taken[0]!r} is another set in the campaign's own file; give this one another name")
+    targets = {}
+    for name, target in given.items():
+        found = anchored_target(target, path.resolve().parent)
+        own = config.transfer.get(name)
+        targets[name] = found if own is None else _at_commits_of(own, found)
+        if own is not None and targets[name] != own:
+            raise ConfigError(f"{path}: {name!r} is another set in the campaign's own file; give this one another name")
     return config.model_copy(update={"transfer": targets})
 
 
-def _is_new(name: str, target: TransferTarget, config: CampaignConfig) -> bool:
-    return name not in config.transfer or config.transfer[name] == target
+def _at_commits_of(own: TransferTarget, target: TransferTarget) -> TransferTarget:
+    """The target, with the commits of the campaign's own one where it names the same repositories and no revision."""
+
+    def at_commit(text: str | None, pinned: str | None) -> str | None:
+        same = text and pinned and is_repository(pinned) and pinned.rpartition("@")[0] == text
+        return pinned if same else text
+
+    models, there = target.models, own.models
+    experts = {name: at_commit(text, there.experts.get(name)) for name, text in models.experts.items()}
+    fixed = models.model_copy(update={"seed": at_commit(models.seed, there.seed), "experts": experts})
+    return target.model_copy(update={"models": fixed})

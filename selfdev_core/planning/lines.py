@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 GB = 1e9
@@ -34,6 +35,10 @@ class Amount(NamedTuple):
 
 def exactly(value: float) -> Amount:
     return Amount(value, value)
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, exactly(0.0))
 
 
 def size_of(count: float) -> str:

@@ -1,4 +1,7 @@
-"""What a plan looks up before it computes: models, grids, lengths of prompts. Only the Hub's file lists are asked for."""
+"""What a plan looks up before it computes: models, grids, lengths of prompts.
+
+The Hub is asked for file lists and config.json only, and nothing of that is kept.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from pathlib import Path
 from selfdev_core.algorithm.prompt import load_prompt
 from selfdev_core.asking import QuestionsConfig
 from selfdev_core.config import CampaignConfig, ModelsConfig
+from selfdev_core.errors import ConfigError
 from selfdev_core.evaluation.benchmarks import find_benchmark
 from selfdev_core.evaluation.sources import QuestionSource, manner_of
 from selfdev_core.merging.hub import fetched_files, is_repository
 from selfdev_core.merging.human import human_algorithms
 from selfdev_core.planning.amounts import SetSize
+from selfdev_core.planning.facts import HOME, Facts
 from selfdev_core.planning.models import Ask, ModelFacts, facts_of_folder, facts_of_hub
-from selfdev_core.planning.plan import HOME, Facts
 from selfdev_core.planning.shapes import Shape
 from selfdev_core.prepare import prompt_of
 
@@ -49,6 +53,17 @@ def models_of(models: ModelsConfig, ask: Ask, shape: Shape | None) -> list[Model
         return [facts_of_folder(f"{models.family}/{path.name}", path) for path in (root / "seed", *folders)]
     assert models.seed is not None
     return [_facts(text, ask, shape) for text in (models.seed, *models.experts.values())]
+
+
+def seed_shape(models: ModelsConfig, ask: Ask) -> Shape | None:
+    """The shape of a seed; None where nothing tells it any more: its folder is gone, say."""
+    if not models.family:
+        assert models.seed is not None
+        try:
+            return _facts(models.seed, ask, None).shape
+        except ConfigError:
+            return None
+    return models_of(models, ask, None)[0].shape
 
 
 def _facts(text: str, ask: Ask, shape: Shape | None) -> ModelFacts:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from selfdev_core.errors import ConfigError
 from selfdev_core.merging.hub import fetched_files
+from selfdev_core.planning.lines import Amount
 from selfdev_core.planning.shapes import Shape, read_shape, shape_of
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 BYTES = 2  # of a parameter as published: bfloat16 or float16
-NAMED_WITHIN = 1.15  # a model called 7B has up to this many times 7 billion parameters
+NAMED_WITHIN = 1.25  # a model called 1B has up to this many times a billion parameters; Llama-3.2-1B has 1.24
 
 
 class ModelFacts(NamedTuple):
-    """`size`: bytes of its weights and small files; `download`: bytes of them that are not on this machine yet."""
+    """`size`: bytes of its weights and small files; `download`: bytes of them that are not on this machine yet. The real numbers
+    are at most `within` times these."""
 
     name: str
     size: float
@@ -30,6 +33,11 @@ class ModelFacts(NamedTuple):
     parameters: float | None
     shape: Shape | None
     how: str
+    within: float = 1.0
+
+    def amount(self, value: float) -> Amount:
+        """A number that follows from its size, as expected and at most."""
+        return Amount(value, value * self.within)
 
 
 class RemoteFile(NamedTuple):
@@ -79,8 +87,8 @@ def facts_of_hub(name: str, repository: str, revision: str | None, ask: Ask, giv
             f"{repository}: the Hub does not answer and the name does not tell the size; give its config.json with --shape"
         )
     guessed = float(named.group(1)) * 1e9
-    how = f"“{named.group(0)}” in its name × {BYTES} bytes; the Hub did not answer"
-    return ModelFacts(name, guessed * BYTES, guessed * BYTES, guessed, None, how)
+    how = f"“{named.group(0)}” in its name × {BYTES} bytes, at most {NAMED_WITHIN:g} times that; the Hub did not answer"
+    return ModelFacts(name, guessed * BYTES, guessed * BYTES, guessed, None, how, NAMED_WITHIN)
 
 
 def _size(files: Mapping[str, int], shape: Shape | None, how: str) -> tuple[float, str]:
@@ -93,13 +101,14 @@ def _size(files: Mapping[str, int], shape: Shape | None, how: str) -> tuple[floa
 
 
 def ask_hub(repository: str, revision: str | None) -> Remote | None:
-    """Ask the Hub (or HF_ENDPOINT) for file sizes and config.json; None when it cannot be reached.
+    """Ask the Hub (or HF_ENDPOINT) for file sizes and config.json, and keep nothing; None when it cannot be reached.
 
-    Raises: ConfigError when it answers that there is no such model or revision, or that one must log in.
+    Raises: ConfigError when it answers that there is no such model or revision, or that one must log in; when what it tells
+    cannot be put into a temporary folder.
     """
     import httpx2  # what huggingface_hub speaks, and whose errors it lets through
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         return None
@@ -109,7 +118,9 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
         files = tuple(RemoteFile(one.rfilename, one.size or 0) for one in info.siblings or ())
         config: object = {}
         if any(file.name == "config.json" for file in files):
-            config = json.loads(Path(api.hf_hub_download(repository, "config.json", revision=info.sha)).read_text())
+            with tempfile.TemporaryDirectory() as folder:  # the Hub's cache is the user's
+                file = api.hf_hub_download(repository, "config.json", revision=info.sha, local_dir=folder)
+                config = json.loads(Path(file).read_text(encoding="utf-8"))
         return Remote(files, config if isinstance(config, dict) else {})
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
@@ -119,5 +130,10 @@ def ask_hub(repository: str, revision: str | None) -> Remote | None:
                 "login (HF_TOKEN)"
             ) from None
         return None
-    except (httpx2.HTTPError, OSError, OfflineModeIsEnabled, ValueError):
+    except (httpx2.HTTPError, LocalEntryNotFoundError, ConnectionError, TimeoutError, ValueError):
         return None
+    except OSError as error:
+        raise ConfigError(
+            f"{repository}: its config.json cannot be put into a temporary folder of this machine ({error}); free some space, or "
+            "name another folder in TMPDIR"
+        ) from error

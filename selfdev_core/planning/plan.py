@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
-
 from selfdev_core.config import CampaignConfig
-from selfdev_core.planning.amounts import Amounts, SetSize, amounts, arms_of
+from selfdev_core.planning.amounts import Amounts, amounts, arms_of
+from selfdev_core.planning.disk import disk_lines
+from selfdev_core.planning.facts import HOME, Facts
+from selfdev_core.planning.gpu import gpu_lines
 from selfdev_core.planning.hours import parts
-from selfdev_core.planning.lines import GB, Amount, Line, exactly, size_of
-from selfdev_core.planning.memory import FULL, HALF, serving, training
-from selfdev_core.planning.models import ModelFacts
+from selfdev_core.planning.lines import GB, Amount, Line, total
+from selfdev_core.planning.memory import HALF
 from selfdev_core.planning.rates import Rates
-
-HOME = ""  # the campaign's own set, among the names of its targets
-# On the miniature, store and campaign folder together, measured:
-RECORD_BYTES = 5_000  # of a program: sample, verdict, places in records of iterations and tasks, lines of the ledger
-TOKEN_BYTES = 14  # of a token of its text, which stands in four of these
-OUTCOME_BYTES = 30  # of a graded question, with what surrounds its scorecard
-WAITING = 2.0 * 2**30  # bytes of merged weights that may wait
-UNKNOWN = "the model's config.json is not known: ask the Hub, or give --shape"
-
-
-class Facts(NamedTuple):
-    """What is looked up before the arithmetic: models per set (seed first, home first), sizes of the sets, prompts in tokens."""
-
-    models: Mapping[str, Sequence[ModelFacts]]
-    home: SetSize
-    targets: tuple[SetSize, ...]
-    human: int
-    methods: int
-    factory_prompt: int
-    question_prompt: int
 
 
 def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
@@ -39,99 +18,20 @@ def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
     found = amounts(config, facts.home, facts.targets, facts.human, facts.methods, facts.factory_prompt, rates)
     return [
         *_downloads(facts),
-        *_disk(config, facts, found),
-        *_gpu(config, facts),
+        *disk_lines(config, facts, found),
+        *gpu_lines(config, facts, found.updates),
         *_work(config, facts, found, rates),
         *_time(config, facts, found, rates),
     ]
 
 
 def _downloads(facts: Facts) -> list[Line]:
-    """Each model once, whatever number of sets it is in."""
-    distinct = {one.name: one for models in facts.models.values() for one in models}
-    lines = [
-        Line("downloads", one.name, one.download / GB, one.download / GB, "GB", one.how) for one in distinct.values()
-    ]
-    total = sum(one.download for one in distinct.values()) / GB
-    return [*lines, Line("downloads", "all models", total, total, "GB", f"sum of {len(distinct)}")]
+    lines = [_of(one.name, one.amount(one.download), one.how) for one in facts.distinct]
+    return [*lines, _of("all models", facts.downloads, f"sum of {len(lines)}")]
 
 
-def _disk(config: CampaignConfig, facts: Facts, found: Amounts) -> list[Line]:
-    seed = facts.models[HOME][0]
-    factories = _factories(config, seed, found.updates)
-    records = found.drawn.times(RECORD_BYTES) + found.program_tokens.times(TOKEN_BYTES)
-    records += found.questions.times(OUTCOME_BYTES)
-    how = f"{RECORD_BYTES} bytes per program, {TOKEN_BYTES} per token of its text, {OUTCOME_BYTES} per graded question"
-    own = config.resources.workers * seed.size
-    waiting = Amount(own, own + (WAITING if seed.size <= WAITING else 0.0))
-    lines = [
-        factories,
-        _bytes("records in the store", records, how),
-        _bytes(
-            "scratch (TMPDIR): merged weights",
-            waiting,
-            f"each of {config.resources.workers} workers evaluates a merged model; at most: small ones beside, up to 2 GiB, wait",
-        ),
-    ]
-    downloads = sum({one.name: one.download for models in facts.models.values() for one in models}.values()) / GB
-    if factories.expected is None or factories.at_most is None:
-        return [*lines, Line("disk", "all", None, None, "GB", "not every size is known")]
-    expected, at_most = (sum(getattr(line, which) for line in lines) + downloads for which in ("expected", "at_most"))
-    return [*lines, Line("disk", "all", expected, at_most, "GB", "with the downloads")]
-
-
-def _factories(config: CampaignConfig, seed: ModelFacts, updates: int) -> Line:
-    """Every update leaves a factory: a LoRA adapter or a whole checkpoint, in float32."""
-    what, dpo = "factories in the store", config.dpo
-    weights = seed.parameters
-    if dpo.method == "lora":
-        weights = None if seed.shape is None else seed.shape.lora(dpo.lora_rank)
-    if weights is None:
-        return Line("disk", what, None, None, "GB", UNKNOWN)
-    kind = f"LoRA-{dpo.lora_rank} adapters" if dpo.method == "lora" else "checkpoints"
-    how = f"{updates} {kind} of {size_of(weights * FULL)}; at most 3 each, when the validity guard shortens an update"
-    return _bytes(what, Amount(updates * weights * FULL, 3 * updates * weights * FULL), how)
-
-
-def _bytes(what: str, amount: Amount, how: str) -> Line:
-    return Line("disk", what, amount.expected / GB, amount.at_most / GB, "GB", how)
-
-
-def _gpu(config: CampaignConfig, facts: Facts) -> list[Line]:
-    seed = facts.models[HOME][0]
-    if seed.shape is None:
-        weights = None if seed.parameters is None else seed.parameters * HALF / GB
-        return [
-            Line("gpu memory", "weights", weights, weights, "GB", f"{HALF} bytes per parameter"),
-            Line("gpu memory", "key-value cache, training", None, None, "GB", UNKNOWN),
-        ]
-    factory, questions, dpo, engine = config.factory, config.questions, config.dpo, config.engine
-    spread = engine.tensor_parallel if engine.kind == "vllm" else 1
-    text = facts.factory_prompt + factory.max_new_tokens
-    asked = facts.question_prompt + facts.home.answer_limit
-    lines = []
-    for what, sequences, tokens in (
-        ("sampling programs", factory.batch_size, text),
-        ("answering questions", questions.batch_size, asked),
-    ):
-        need = serving(seed.shape, sequences, tokens, spread)
-        how = (
-            f"{size_of(need.weights)} of weights, {size_of(need.cache)} of key-value cache ({sequences} texts × {tokens:,} "
-            f"tokens), 1 GB of CUDA's own{f'; on each of {spread} GPUs' if spread > 1 else ''}"
-        )
-        if engine.kind == "vllm":
-            how += f"; vLLM takes {engine.gpu_memory_utilization:.0%} of the GPU and puts as many texts in it as fit"
-        lines.append(Line("gpu memory", what, need.total / GB, need.total / GB, "GB", how))
-    rank = dpo.lora_rank if dpo.method == "lora" else None
-    longest = min(text, dpo.max_length or text)
-    needed = training(seed.shape, rank, dpo.per_process, longest)
-    trained = f"LoRA-{rank}" if rank else "all weights"
-    lines.append(
-        Line("gpu memory", "DPO", needed.total / GB, needed.total / GB, "GB",
-             f"{size_of(needed.weights)} of frozen weights, {size_of(needed.trained)} for {trained} and Adam, "
-             f"{size_of(needed.activations)} of activations ({dpo.per_process} pairs × {longest:,} tokens)")
-    )  # fmt: skip
-    return lines
+def _of(what: str, amount: Amount, how: str) -> Line:
+    return Line("downloads", what, amount.expected / GB, amount.at_most / GB, "GB", how)
 
 
 def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:
@@ -170,7 +70,7 @@ def devices_of(config: CampaignConfig) -> int:
 def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) -> list[Line]:
     home = facts.models[HOME]
     scope = home[0].shape.merged(config.models.scope) * HALF if home[0].shape else home[0].size
-    made = parts(found, rates, scope * (len(home) + 1), config.sandbox.device != "cpu")
+    made = parts(found, rates, home[0].amount(scope * (len(home) + 1)), config.sandbox.device != "cpu")
     lines = []
     for part in made:
         expected, at_most = part.hours or (None, None)
@@ -179,7 +79,9 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
     if any(part.hours is None for part in made):
         return [*lines, Line("time", "all", None, None, "device hours", "not every rate is known")]
     devices, workers = devices_of(config), config.resources.workers
-    busy, beside = (_sum(part.hours for part in made if part.on_device == which) for which in (True, False))
+    busy, beside = (
+        total(part.hours for part in made if part.hours and part.on_device == which) for which in (True, False)
+    )
     lines.append(Line("time", "all", *busy, "device hours", "sum; what runs on CPUs is not in it"))
     wall = busy.times(1.0 / devices) + beside.times(1.0 / workers)
     how = f"on {devices} device(s), always busy, and {workers} programs at once on CPUs, one after the other"
@@ -189,7 +91,3 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
         how = f"{price:g} per device hour (budget.price_per_device_hour)"
         lines.append(Line("cost", "all", *busy.times(price), currency, how))
     return lines
-
-
-def _sum(hours: Iterable[Amount | None]) -> Amount:
-    return sum((one for one in hours if one is not None), exactly(0.0))

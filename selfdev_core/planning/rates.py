@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
     evaluated: distinct programs evaluated per program drawn. program_tokens, answer_tokens: per program and per answer, as a
     share of the length limit. sampling, answering: tokens per second of one device. checking, merging: seconds per program.
-    training: seconds per update.
+    training: seconds per update. missing: why a speed is not known, and the mend.
     """
 
     evaluated: Rate
@@ -35,7 +35,7 @@ class Rates(NamedTuple):
     checking: Rate = Rate(ASSUMED_CHECK_SECONDS, "assumed")
     merging: Rate | None = None
     training: Rate | None = None
-    devices: str = ""
+    missing: str = "give --tokens-per-second, or --like an earlier campaign"
 
 
 def assumed(tokens_per_second: float | None = None, evaluated: float | None = None) -> Rates:
@@ -46,12 +46,15 @@ def assumed(tokens_per_second: float | None = None, evaluated: float | None = No
     return Rates(evaluated=share, program_tokens=half, answer_tokens=half, sampling=speed, answering=speed)
 
 
-def measured(result: CampaignResult, ledger: Ledger, program_limit: int, answer_limit: int, like: Rates) -> Rates:
+def measured(
+    result: CampaignResult, ledger: Ledger, program_limit: int, answer_limit: int, like: Rates, same_models: bool
+) -> Rates:
     """Rates of an earlier campaign, from its result and its ledger. What `like` has as stated stays as it is.
 
-    `program_limit`, `answer_limit`: that campaign's length limits, tokens.
+    `program_limit`, `answer_limit`: that campaign's length limits, tokens. `same_models`: whether its models are of this
+    campaign's size and merged to the same extent; else only shares are taken, for its speeds say nothing of these.
     """
-    source = f"measured in campaign {result.name}"
+    source = f"measured in campaign {result.name}" + ("" if same_models else ", on other models")
     generate, evaluate = _stage(ledger, "generate"), _stage(ledger, "evaluate")
     drawn = sum(r.samples for r in result.iterations if (r.arm, r.iteration) != ("untrained", 1))  # shared
     evaluated = len({c.representative for r in result.iterations for c in r.candidates if c.verdict.accepted})
@@ -59,27 +62,35 @@ def measured(result: CampaignResult, ledger: Ledger, program_limit: int, answer_
     def rate(amount: float, per: float, otherwise: Rate) -> Rate:
         return Rate(amount / per, source) if amount and per else otherwise
 
+    def on(stage: StageTotal) -> str:
+        return " on ".join((source, *filter(None, [", ".join(sorted(stage.occupied))])))
+
     def speed(stage: StageTotal, stated: Rate | None) -> Rate | None:
         held = sum(stage.occupied.values())
         if stated is not None or not held or not stage.cost.tokens:
             return stated
-        return Rate(stage.cost.tokens / held, source)
+        return Rate(stage.cost.tokens / held, on(stage))
 
     def seconds(name: str, otherwise: Rate | None) -> Rate | None:
         stage = _stage(ledger, name)
-        return Rate(stage.cost.seconds / stage.units, source) if stage.units else otherwise
+        return Rate(stage.cost.seconds / stage.units, on(stage)) if stage.units else otherwise
 
     share = like.evaluated if like.evaluated.source == "as stated" else rate(evaluated, drawn, like.evaluated)
-    return Rates(
+    shares = like._replace(
         evaluated=share,
         program_tokens=rate(generate.cost.tokens, generate.cost.programs * program_limit, like.program_tokens),
         answer_tokens=rate(evaluate.cost.tokens, evaluate.cost.questions * answer_limit, like.answer_tokens),
+    )
+    if not same_models:
+        return shares._replace(
+            missing=f"campaign {result.name} ran on other models, or another scope: give --tokens-per-second"
+        )
+    return shares._replace(
         sampling=speed(generate, like.sampling),
         answering=speed(evaluate, like.answering),
         checking=seconds("validate", like.checking) or like.checking,
         merging=seconds("merge", like.merging),
         training=seconds("train", like.training),
-        devices=", ".join(sorted({device for stage in ledger.stages.values() for device in stage.occupied})),
     )
 
 

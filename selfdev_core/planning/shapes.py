@@ -37,6 +37,11 @@ class Shape(NamedTuple):
         return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
 
     @property
+    def linear(self) -> int:
+        """Weights of the linear layers of all blocks."""
+        return self.blocks * sum(a * b for a, b in self.matrices)
+
+    @property
     def parameters(self) -> int:
         """All weights: embeddings (and the output matrix, unless tied), blocks with two norms each, the last norm."""
         biases = (self.heads + 2 * self.kv_heads) * self.head if self.qkv_bias else 0

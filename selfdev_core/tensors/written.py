@@ -95,7 +95,8 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
 
 
 class Behind:
-    """Does calls in order in a thread of its own, while the caller goes on; at most `most` are not done, so memory stays bounded."""
+    """Does calls in order in a thread of its own, while the caller goes on; at most `most` are not done, so memory stays
+    bounded."""
 
     def __init__(self, most: int) -> None:
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue()

@@ -40,7 +40,7 @@ def test_the_campaigns_are_there() -> None:
 def test_every_shipped_campaign_loads_and_can_be_planned(path: Path) -> None:
     config = load_campaign(path)
     facts = look_up(config, lambda *_: None, shape_of(MISTRAL, "config.json"))
-    lines = plan(config, facts, rates_of(config, None, 1000.0, 0.1))
+    lines = plan(config, facts, rates_of(config, None, 1000.0, 0.1, None))
     assert all(line.expected is not None and line.expected <= (line.at_most or 0) for line in lines)
     assert {line.group for line in lines} >= {"downloads", "disk", "gpu memory", "work", "time"}
 

@@ -67,7 +67,7 @@ def test_every_form_of_file_gives_the_same_rows(tmp_path: Path, ending: str, fol
 
 
 def test_pieces_of_a_part_and_folders_of_subjects_are_read_in_order(tmp_path: Path) -> None:
-    for subject in ("geometry", "algebra"):
+    for subject in reversed(MATH.folders):
         for piece in range(2):
             row = {
                 "problem": f"{subject} {piece}",
@@ -79,8 +79,29 @@ def test_pieces_of_a_part_and_folders_of_subjects_are_read_in_order(tmp_path: Pa
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(row))
     rows = MATH.rows("test", tmp_path, None)
-    assert [row.id for row in rows] == ["algebra0", "algebra1", "geometry0", "geometry1"]
-    assert rows[2] == Row("geometry0", "geometry 0", r"\boxed{0}", "geometry")
+    assert [row.id for row in rows] == [f"{subject}{piece}" for subject in MATH.folders for piece in range(2)]
+    assert rows[4] == Row("geometry0", "geometry 0", r"\boxed{0}", "geometry")
+    assert MATH.rows("train", tmp_path, None) == []
+
+
+def test_a_part_that_some_folders_of_subjects_lack_is_refused_by_their_names(tmp_path: Path) -> None:
+    for subject in MATH.folders:
+        folder = tmp_path / subject
+        folder.mkdir()
+        row = json.dumps({"problem": f"{subject}?", "solution": "1", "type": subject})
+        (folder / "test.jsonl").write_text(row)
+        if subject not in ("algebra", "precalculus"):
+            (folder / "train.jsonl").write_text(row)
+    assert len(MATH.rows("test", tmp_path, None)) == 7
+    with pytest.raises(
+        ConfigError, match=r"questions\.path: .*no train part in algebra, precalculus; download it there too"
+    ):
+        MATH.rows("train", tmp_path, None)
+    (tmp_path / "geometry" / "test.jsonl").unlink()
+    (tmp_path / "geometry" / "train.jsonl").unlink()
+    (tmp_path / "geometry").rmdir()
+    with pytest.raises(ConfigError, match="no test part in geometry"):
+        MATH.rows("test", tmp_path, None)
 
 
 @pytest.mark.parametrize(

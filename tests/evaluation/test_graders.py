@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from selfdev_core.evaluation.graders import choice, exact, maths, number
@@ -24,6 +26,11 @@ STRICT = [
     ("#### 5. Done.", "5", "right"),
     ("#### 5\nQ: What is 2 + 2?\nA: #### 4", "5", "right"),
     ("#### 42", "4.2e1", "right"),
+    ("#### 100000", "#### 1e5", "right"),
+    ("#### 5", "#### Steps\n#### 5 \nDone.", "right"),
+    ("#### 3", "#### 3/4", "wrong"),
+    ("#### 50", "#### 50%", "wrong"),
+    ("#### 12", "1,2", "wrong"),
     ("#### 10000000000000000000001", "10000000000000000000001", "right"),
     ("#### 10000000000000000000001", "10000000000000000000002", "wrong"),
     ("#### 0.1", "0.10000000000000001", "wrong"),
@@ -131,6 +138,27 @@ def test_the_same_text(answer: str, reference: str, outcome: str) -> None:
         (r"So it is \boxed{B}", "B", "right"),
         (r"The answer is $\boxed{\text{I}}$.", "I", "right"),
         ("The answer is I do not know", "I", "unparsable"),
+        ("The answer is B. Answer choice C is wrong.", "B", "right"),
+        ("The answer is B. Answer (C) is wrong.", "B", "right"),
+        ("Answer: B\nAnswer C would need two moles.", "B", "right"),
+        ("Answer C, the last one, is wrong", "C", "unparsable"),
+        ("Answer B", "B", "right"),
+        ("So, answer (B).\nIt is red.", "B", "right"),
+        ("Answer B because it is red.", "B", "right"),
+        ("#### b", "B", "right"),
+        ("(b)", "B", "right"),
+        ("(b) red", "B", "right"),
+        ("b) red", "B", "right"),
+        ("Answer: b", "B", "right"),
+        ("Answer: b\nFor (A) is blue.", "B", "right"),
+        ("The answer is **b**.", "B", "right"),
+        ("The answer is (b), for (a) is blue.", "B", "right"),
+        (r"So it is \boxed{\text{b}}", "B", "right"),
+        ("It is not (a) but (b)", "B", "right"),
+        ("By (a) and (b) it is (C)", "C", "right"),
+        ("The answer is a bit tricky", "A", "unparsable"),
+        ("Take f(x) and the mole(s).", "X", "unparsable"),
+        ("b is red", "B", "unparsable"),
         ("C", "B", "wrong"),
         ("A dog runs.", "A", "unparsable"),
         ("I'd say so", "I", "unparsable"),
@@ -150,6 +178,21 @@ def test_a_reference_that_no_answer_can_meet_is_refused_by_its_grader_only() -> 
     }.items():
         for grader in (number, choice, exact, maths):
             assert bool(grader.refuse(reference)) == (grader in refusing), (reference, grader)
+
+
+@pytest.mark.parametrize("reference", ["3/4", "50%", "5 apples", "5.5.5", "1,2", "12,34", "1234,567", "1,234,56", "1,"])
+def test_a_reference_is_a_number_as_a_whole_or_refused(reference: str) -> None:
+    for text in (reference, f"so\n#### {reference}", f"so\n#### {reference}\nDone."):
+        assert "is not a number" in number.refuse(text), text
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [("1e5", "100000"), ("1,234,567.50", "1234567.5"), ("-1,234", "-1234"), (".5", "0.5"), ("5.", "5"), ("-7", "-7")],
+)
+def test_a_reference_that_can_be_read_is_read_to_its_end(reference: str, value: str) -> None:
+    for text in (reference, f"so\n#### {reference}", f"so\n####{reference} \r\nDone."):
+        assert number.refuse(text) == "" and number.reference_number(text) == Decimal(value), text
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from selfdev_core.errors import SelfdevError
+from selfdev_core.scores import ask_campaign
 from tests.flows.conftest import TINY, command, environment_of
 
 
@@ -110,6 +111,15 @@ def test_answers_that_cannot_be_graded_are_told_why(
 def test_what_cannot_be_evaluated_is_told_why(arguments: list[str], message: str) -> None:
     done = _run("evaluate", "model", *arguments)
     assert isinstance(done.exception, SelfdevError) and re.search(message, str(done.exception)), done.exception
+
+
+def test_of_a_campaigns_models_only_the_seed_is_needed_to_ask_its_questions(tmp_path: Path, pico: Any) -> None:
+    file = tmp_path / "far.yaml"
+    file.write_text(
+        f"name: far\nmodels: {{seed: {pico.seed}, experts: {{a: lab/on-the-hub}}}}\n"
+        "questions: {family: arithmetic, search: 3, validation: 2, test: 2}\n"
+    )
+    assert len(ask_campaign(file, "search", 2).block.items) == 2
 
 
 @pytest.mark.slow

@@ -7,24 +7,28 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.plan_cli import rates_of
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
+from selfdev_core.ledger import Ledger, StageTotal
 from selfdev_core.planning.amounts import arms_of
 from selfdev_core.planning.lines import Line
 from selfdev_core.planning.lookup import _is_whole, count_tokens, look_up
 from selfdev_core.planning.models import Remote, RemoteFile, ask_hub, facts_of_hub
 from selfdev_core.planning.plan import plan
-from selfdev_core.planning.rates import assumed
+from selfdev_core.planning.rates import Rate, Rates, assumed
 from selfdev_core.planning.shapes import shape_of
+from selfdev_core.records import Cost
 from selfdev_core.schedules import first_temperatures
 from tests.planning.test_shapes import MISTRAL
+from tests.report.synthetic import campaign as synthetic
 
 
 def campaign(**change: Any) -> CampaignConfig:
@@ -119,6 +123,106 @@ def test_training_is_planned_with_its_epochs_and_small_batches() -> None:
     assert 0 < less < memory
 
 
+def of_7b(group: str, **change: Any) -> dict[str, Line]:
+    """With models as big as Mistral 7B, a seed and three experts."""
+    models = {"seed": "lab/a", "experts": {name: f"lab/{name}" for name in "bcd"}}
+    config = campaign(**{"models": models, "dpo": {"method": "lora", "lora_rank": 8}} | change)
+    facts = look_up(config, nobody, shape_of(MISTRAL, "config.json"))
+    return {line.what: line for line in plan(config, facts, assumed()) if line.group == group}
+
+
+def gpu_memory(what: str, **change: Any) -> Line:
+    return of_7b("gpu memory", **change)[what]
+
+
+def test_a_factory_in_vllm_is_written_out_with_its_adapter_and_twice_when_another_follows() -> None:
+    shape, what = shape_of(MISTRAL, "config.json"), "scratch (TMPDIR): adapted weights"
+    for dtype, width in (("bfloat16", 2), ("float32", 4)):
+        line = of_7b("disk", engine={"kind": "vllm", "dtype": dtype})[what]
+        linear = shape.parameters - 2 * shape.vocabulary * shape.hidden - (2 * shape.blocks + 1) * shape.hidden
+        assert line.expected == line.at_most == pytest.approx(2 * width * linear / 1e9)
+    once = of_7b("disk", engine={"kind": "vllm"}, factory={"iterations": 2})[what]
+    assert once.at_most == 2 * (once.expected or 0.0)  # the guard may draw from a shortened one
+    assert what not in of_7b("disk") and what not in of_7b("disk", engine={"kind": "vllm"}, dpo={"method": "full"})
+    assert what not in of_7b("disk", engine={"kind": "vllm"}, factory={"iterations": 1})
+
+
+def test_saves_of_a_training_hold_adams_moments_and_are_there_twice_while_they_rotate() -> None:
+    shape, what = shape_of(MISTRAL, "config.json"), "saves of training in the cache"
+    lora = {"method": "lora", "lora_rank": 8}
+    assert what not in of_7b("disk", dpo=lora | {"steps": 50})  # as many as resources.save_steps: none is made
+    first = of_7b("disk", dpo=lora | {"steps": 51}, factory={"iterations": 2})[what]
+    assert first.expected == pytest.approx(2 * 3 * 4 * shape.lora(8) / 1e9)
+    later = of_7b("disk", dpo=lora | {"steps": 51}, factory={"iterations": 3})[what]
+    assert later.expected == pytest.approx(2 * 4 * 4 * shape.lora(8) / 1e9)
+    full = of_7b("disk", dpo={"method": "full"}, resources={"save_steps": 5})[what]
+    assert full.expected == full.at_most == pytest.approx(2 * 3 * 4 * shape.parameters / 1e9)
+    arms = {"temperature": {"other": {"first": 1.3}}}
+    both = of_7b("disk", dpo={"method": "full"}, resources={"save_steps": 5}, ablation=arms)[what]
+    assert both.at_most == 2 * (full.at_most or 0.0)
+
+
+def test_a_factory_is_copied_to_the_cache_unless_it_can_be_linked(tmp_path: Path) -> None:
+    def cached(**change: Any) -> tuple[Line, Line]:
+        lines = of_7b("disk", **change)
+        return lines["factories in the store"], lines["factories in the cache"]
+
+    stored, own = cached()
+    assert (own.expected, own.at_most) == (0.0, 0.0)
+    stored, elsewhere = cached(store=tmp_path)
+    assert (elsewhere.expected, elsewhere.at_most) == (0.0, stored.at_most)
+    stored, far = cached(store="s3://bucket/place")
+    assert (far.expected, far.at_most) == (stored.expected, stored.at_most)
+
+
+def test_all_of_the_disk_is_the_sum_of_its_lines() -> None:
+    lines = of_7b("disk", engine={"kind": "vllm"}, store="s3://bucket/place", resources={"save_steps": 5})
+    downloads = of_7b("downloads")["all models"]
+    for which in ("expected", "at_most"):
+        parts = sum(getattr(line, which) for what, line in lines.items() if what != "all")
+        assert getattr(lines["all"], which) == pytest.approx(parts + getattr(downloads, which))
+    assert len(lines) == 8
+
+
+def test_every_worker_on_a_gpu_has_its_models_there_and_what_merges_replace() -> None:
+    shape = shape_of(MISTRAL, "config.json")
+    weights, replaced = 2 * shape.parameters / 1e9, 2 * shape.merged("mlp") / 1e9
+
+    def grown(what: str, **change: Any) -> float:
+        """From one worker to four."""
+        one, four = (gpu_memory(what, resources={"workers": count}, **change).expected or 0.0 for count in (1, 4))
+        return four - one
+
+    assert grown("sampling programs") == pytest.approx(3 * (weights + replaced + 1))  # one draws, the others answer
+    assert grown("DPO") == pytest.approx(3 * (weights + replaced + 1))  # one trains, the others keep what they have
+    # Alone one worker keeps three of the four models; four workers keep the seed and an expert each, and a cache.
+    assert grown("answering questions") > 5 * weights + 3 * (replaced + 1)
+    for what in ("sampling programs", "answering questions", "DPO"):
+        assert grown(what, engine={"kind": "vllm", "gpus": 1}) == 0.0
+    whole = gpu_memory("sampling programs", models={"seed": "lab/a", "experts": {"b": "lab/b"}, "scope": "all"})
+    part = gpu_memory("sampling programs", models={"seed": "lab/a", "experts": {"b": "lab/b"}})
+    assert (whole.expected or 0) - (part.expected or 0) == pytest.approx(2 * (weights - replaced))  # of two workers
+
+
+def test_a_trained_factory_is_a_second_model_in_one_worker() -> None:
+    shape = shape_of(MISTRAL, "config.json")
+    untrained, trained = (
+        gpu_memory("sampling programs", factory={"iterations": count}, resources={"workers": 3}) for count in (1, 2)
+    )
+    more = (2 * shape.parameters + 4 * shape.lora(8)) / 1e9
+    assert (trained.expected or 0) - (untrained.expected or 0) == pytest.approx(more)
+    assert (trained.at_most or 0) > (trained.expected or 0)
+
+
+def test_on_ray_as_many_workers_share_a_gpu_as_ask_for_a_part_of_it() -> None:
+    ray = {"runner": "ray", "workers": 8}
+    whole, half = (
+        gpu_memory("answering questions", resources=ray | {"gpus_per_worker": part}).expected or 0.0
+        for part in (1, 0.5)
+    )
+    assert half == pytest.approx(2 * whole, rel=0.01)  # but for the adapter: one of them draws
+
+
 def test_a_transfer_adds_its_own_questions() -> None:
     target = {
         "models": {"family": "transfer"},
@@ -128,6 +232,65 @@ def test_a_transfer_adds_its_own_questions() -> None:
     more = (moved["work", "questions answered"].at_most or 0) - (without["work", "questions answered"].at_most or 0)
     assert more == (2 + 3) * 7 + (16 + 1 + 3) * 11 + 5 * 13  # two grid points of one method, a seed and two experts
     assert ("downloads", "transfer/alpha") in moved
+
+
+@pytest.fixture
+def earlier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Rates]:
+    """Rates for `campaign()` taken from an earlier campaign with these models, whose ledger is that of one busy GPU."""
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+
+    def stage(seconds: float, tokens: int = 0) -> StageTotal:
+        cost = Cost(seconds=seconds, programs=50, questions=50, tokens=tokens)
+        return StageTotal(units=10, cost=cost, occupied={"NVIDIA H200": seconds} if tokens else {})
+
+    stages = {"generate": stage(50.0, 4000), "evaluate": stage(10.0, 900)}
+    stages |= {name: stage(30.0) for name in ("validate", "merge", "train")}
+    monkeypatch.setattr("selfdev_core.ledger.read_ledger", lambda *_: Ledger(campaign="before", stages=stages, runs=()))
+
+    def rates(models: dict[str, Any], tokens_per_second: float | None = None) -> Rates:
+        before = campaign(models=models, name="before").model_dump(mode="json")
+        result = synthetic().model_copy(update={"name": "before", "config": before})
+        folder = tmp_path / "campaigns" / "before"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(result.model_dump_json())
+        config = campaign()
+        seed = look_up(config, nobody).models[""][0].shape
+        return rates_of(config, "before", tokens_per_second, None, seed)
+
+    return rates
+
+
+def test_rates_of_a_campaign_on_such_models_are_taken_and_say_on_what_they_were_measured(
+    earlier: Callable[..., Rates],
+) -> None:
+    config, rates = campaign(), earlier({"family": "arithmetic"})
+    assert rates.sampling == Rate(80.0, "measured in campaign before on NVIDIA H200")
+    assert rates.merging == Rate(3.0, "measured in campaign before") == rates.training == rates.checking
+    lines = {(line.group, line.what): line for line in plan(config, look_up(config, nobody), rates)}
+    assert "on NVIDIA H200" in lines["time", "answering questions"].how
+
+
+def test_of_a_campaign_on_other_models_only_the_shares_are_taken(
+    earlier: Callable[..., Rates], save_pico: Callable[..., Path], tmp_path: Path
+) -> None:
+    same, config = earlier({"family": "arithmetic"}), campaign()
+    seed = str(save_pico(tmp_path / "wide", intermediate_size=64))
+    gone = str(tmp_path / "gone")
+    others = (
+        {"seed": seed, "experts": {"a": seed}},
+        {"seed": gone, "experts": {"a": gone}},
+        {"family": "arithmetic", "scope": "all"},
+    )
+    for models in others:
+        rates = earlier(models)
+        assert rates.program_tokens.value == same.program_tokens.value and rates.answer_tokens != same.answer_tokens
+        assert rates.program_tokens.source == "measured in campaign before, on other models"
+        assert (rates.sampling, rates.merging, rates.training) == (None, None, None)
+        assert rates.checking == assumed().checking
+        lines = {(line.group, line.what): line for line in plan(config, look_up(config, nobody), rates)}
+        assert lines["time", "all"].expected is None
+        assert "campaign before ran on other models" in lines["time", "sampling programs"].how
+        assert earlier(models, 70.0).answering == Rate(70.0, "as stated")
 
 
 @pytest.fixture
@@ -191,6 +354,34 @@ def test_a_hub_is_asked_for_file_sizes_and_the_shape_only(hub: list[str], tmp_pa
     assert not any(path.endswith(".safetensors") for path in hub)
 
 
+def test_what_a_hub_tells_is_not_kept(hub: list[str], tmp_path: Path) -> None:
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    scratch.mkdir()
+    script = (
+        f"import tempfile; tempfile.tempdir = {str(scratch)!r}\n"
+        "from selfdev_core.planning.models import ask_hub\n"
+        "print(ask_hub('lab/small', None).config['hidden_size'])\n"
+    )
+    assert online(script, home, os.environ["HF_ENDPOINT"]) == ["4096"]
+    assert [path for folder in (home, scratch) for path in folder.rglob("*")] == []
+
+
+def test_a_disk_that_cannot_be_written_is_not_taken_for_a_hub_that_does_not_answer(
+    hub: list[str], tmp_path: Path
+) -> None:
+    script = (
+        "import resource, tempfile\n"
+        "from selfdev_core.errors import ConfigError\n"
+        "from selfdev_core.planning.models import ask_hub\n"
+        "tempfile.gettempdir()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try: print(ask_hub('lab/small', None))\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    (told,) = online(script, tmp_path, os.environ["HF_ENDPOINT"])
+    assert told.startswith("lab/small: its config.json cannot be put into a temporary folder")
+
+
 def test_a_hub_that_cannot_be_reached_tells_nothing_and_is_no_error(tmp_path: Path) -> None:
     script = "from selfdev_core.planning.models import ask_hub\nprint(ask_hub('lab/small', None))"
     assert online(script, tmp_path, "http://127.0.0.1:1") == ["None"]
@@ -239,6 +430,31 @@ def test_without_a_hub_the_name_or_a_given_shape_tells_the_size() -> None:
         facts_of_hub("x", "openchat/openchat-3.5-1210", None, nobody)
     given = facts_of_hub("x", "openchat/openchat-3.5-1210", None, nobody, shape_of(MISTRAL, "c"))
     assert given.size == 2 * 7_241_732_096 and "given shape" in given.how
+
+
+def test_a_size_that_is_guessed_from_a_name_is_bounded_by_the_largest_model_of_that_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = {"seed": "lab/a-1B", "experts": {"b": "lab/b-1B"}}
+    config = campaign(models=models, resources={"save_steps": 5})
+    lines = planned(config)
+    llama = 1_235_814_400  # parameters of Llama-3.2-1B
+    bounds = {
+        ("downloads", "lab/a-1B"): 2,
+        ("downloads", "all models"): 4,
+        ("disk", "scratch (TMPDIR): merged weights"): 2 * 2,
+        ("disk", "factories in the store"): 2 * 3 * 4,
+        ("disk", "scratch (TMPDIR): factories in training"): 2 * 4,
+        ("disk", "saves of training in the cache"): 2 * 3 * 4,
+        ("gpu memory", "weights"): 2 * 4 * 2,
+    }
+    for key, bytes_per_parameter in bounds.items():
+        assert (lines[key].at_most or 0.0) >= bytes_per_parameter * llama / 1e9, key
+        assert (lines[key].expected or 0.0) <= bytes_per_parameter, key  # as the name says
+    monkeypatch.setattr("selfdev_core.planning.models.NAMED_WITHIN", 1.0)
+    exact = planned(config)
+    for key in (("time", "merging"), ("disk", "all")):
+        assert (exact[key].at_most or 0.0) < (lines[key].at_most or 0.0) and exact[key].expected == lines[key].expected
 
 
 def test_prompts_are_counted_with_the_models_own_tokenizer(tmp_path: Path) -> None:

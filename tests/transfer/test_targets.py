@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from flows.baselines_cli import baselines
+from selfdev_core.config import CampaignConfig, TransferTarget
 from selfdev_core.errors import CheckpointError, ConfigError, SelfdevError
 from selfdev_core.evaluation.questions import QuestionBlock
-from selfdev_core.prepare import Prepared
+from selfdev_core.prepare import Prepared, prepare
 from selfdev_core.transfer_file import with_targets
 from selfdev_core.workspace import workspace_of
 from tests.report.synthetic import campaign
@@ -94,12 +96,56 @@ def test_a_set_that_does_not_fit_is_named(setting: Setting, save_pico: Any) -> N
     refused(setting, "nowhere", CheckpointError)
 
 
+def test_baselines_look_at_no_other_set(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = {"models": {"seed": "lab/seed", "experts": {"a": "lab/a"}}, "questions": {"family": "transfer"}}
+    setting.raw["transfer"] = {"far": target}
+    refused(setting, "not in the Hub's cache", CheckpointError)  # the campaign itself needs it
+    ready: list[Prepared] = []
+
+    def prepare_only(config: CampaignConfig, *_: object) -> None:
+        ready.append(prepare(config))
+        raise InterruptedError
+
+    monkeypatch.setattr("flows.run.run_flow", prepare_only)
+    with pytest.raises(InterruptedError):
+        baselines(setting.root / "campaign.yaml")
+    assert ready[0].targets == () and ready[0].plan.config.name == "mine-baselines"
+    setting.raw["transfer"] = {}
+    own = setting.prepare()  # as the campaign asks, and so into the same records
+    assert (own.plan.models, own.plan.search, own.plan.decoding, own.validation) == (
+        ready[0].plan.models, ready[0].plan.search, ready[0].plan.decoding, ready[0].validation,
+    )  # fmt: skip
+
+
 def test_a_file_of_targets_is_read_like_the_section(tmp_path: Path) -> None:
     result = campaign().model_copy(update={"config": _config()})
     path = tmp_path / "other.yaml"
     path.write_text("other:\n  models: {seed: ./s, experts: {a: ./a}}\n  questions: {family: transfer}\n")
     found = with_targets(result, path).transfer["other"]
     assert found.models.seed == str(tmp_path / "s") and found.names == {}
+
+
+def test_the_campaigns_own_set_is_known_without_the_commits_that_its_result_names(tmp_path: Path) -> None:
+    commit = "0123456789" * 4
+    pinned = {"seed": f"lab/seed@{commit}", "experts": {"a": f"lab/a@{commit}", "b": "lab/b@v1"}}
+    home = {"models": pinned, "questions": {"family": "transfer"}}
+    result = campaign().model_copy(update={"config": _config() | {"transfer": {"home": home}}})
+    path = tmp_path / "other.yaml"
+
+    def given(seed: str, first: str, second: str = "lab/b@v1") -> TransferTarget:
+        models = {"seed": seed, "experts": {"a": first, "b": second}}
+        path.write_text(json.dumps({"home": {"models": models, "questions": {"family": "transfer"}}}))
+        return with_targets(result, path).transfer["home"]
+
+    for seed, first in (("lab/seed", "lab/a"), (f"lab/seed@{commit}", "lab/a")):
+        assert given(seed, first).models.model_dump(include={"seed", "experts"}) == pinned
+    for seed, first, second in (
+        ("lab/seed@main", "lab/a", "lab/b@v1"),
+        ("lab/other", "lab/a", "lab/b@v1"),
+        ("lab/seed", "lab/a", "lab/b@v2"),
+    ):
+        with pytest.raises(ConfigError, match="'home' is another set in the campaign's"):
+            given(seed, first, second)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ _LOOK = 1.0  # seconds between two looks at it
 
 
 def run_engine(config: EngineConfig, model: Path, name: str, ready: Callable[[str, str], None]) -> None:
-    """Run one engine until this process is told to stop; `ready` gets its URL and its dtype. Meanwhile no campaign starts one on its GPUs.
+    """Run one engine until this process is told to stop; `ready` gets its URL and its dtype. Meanwhile no campaign starts one on
+    its GPUs.
 
     Raises: ConfigError or CheckpointError when it cannot be; EngineError when its GPUs are in use or not there, or it dies.
     """

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 
 class VllmEngine:
-    """Both Protocols over vLLM servers, in `config.dtype` (never "auto" here: see `choose.dtype_of`). An engine that dies under a call is replaced once; a call holds its engine alone.
+    """Both Protocols over vLLM servers, in `config.dtype` (never "auto" here: see `choose.dtype_of`). An engine that dies under a
+    call is replaced once; a call holds its engine alone.
 
     `retried` is told when a call begins again on another engine, `note` what else a reader may want to know.
     """

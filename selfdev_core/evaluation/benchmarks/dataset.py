@@ -54,12 +54,22 @@ class DatasetBenchmark:
         return Row(number if own is None else str(own), str(question).strip(), str(answer).strip(), str(group or ""))
 
     def _files(self, root: Path, part: Part) -> list[Path]:
-        """The files of a part; a single file is the test part. Raises: ConfigError when there is no file at all."""
+        """The files of a part; a single file is the test part.
+
+        Raises: ConfigError when there is no file at all, or some of `folders` hold the part and others do not.
+        """
         if root.is_file():
             return [root] if part == "test" else []
         for folders in ([root], [root / name for name in self.folders]):
             if any(_of_part(folder, name) for folder in folders for name in ("train", "test")):
-                return [file for folder in folders for file in _of_part(folder, part)]
+                found = {folder: _of_part(folder, part) for folder in folders}
+                missing = [folder.name for folder, files in found.items() if not files]
+                if 0 < len(missing) < len(found):  # fewer subjects are another benchmark under the same name
+                    raise ConfigError(
+                        f"questions.path: {root}: no {part} part in {', '.join(missing)}; download it there too, or write "
+                        f"the rows that you want into one {part}.jsonl in {root}"
+                    )
+                return [file for files in found.values() for file in files]
         raise ConfigError(
             f"questions.path: {root} holds neither train nor test ({' or '.join(_ENDINGS)}), nor do its folders "
             f"{', '.join(self.folders)}"

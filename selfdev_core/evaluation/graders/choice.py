@@ -6,16 +6,25 @@ import re
 
 from selfdev_core.evaluation.graders.spec import Marks
 
-VERSION = "2"
+VERSION = "3"
 _LETTER = re.compile(r"\(?([A-Z])\)?\.?")
 # In this order: a letter called the answer, the last one; a letter that the answer begins with; the last one in brackets.
-_SAID = r"(?i:\banswer\b(?:\s++is\b)?+|####)(?:\s*+:)?+\s*+[*(\[{]*+(?i:(?:option|choice)\s++)?+[*(\[]*+"
+_OPENED = r"\s*+[*(\[{]*+(?i:(?:option|choice)\s++)?+[*(\[]*+"
+_SAID = rf"(?i:\banswer(?:\s++is\b|(?=\s*+:))|####)(?:\s*+:)?+{_OPENED}"
 _BOXED = r"\\(?:boxed|fbox)\s*+\{(?:\\text\{)?+[*(\[]*+"
 # A and I are words, too (`the answer is A bit …`): they must end a statement, or a reason must follow.
 _ENDED = r"(?=[).,:;!*\]}]|[^\S\n]*+(?:\n|\Z|[-–—(])|\s++(?i:because|since)\b)"
-_STATED = re.compile(rf"(?:{_SAID}|{_BOXED})([A-Z])\b(?!')(?:(?<![AI])|{_ENDED})")
-_FIRST = re.compile(r"\s*[*(\[]*([A-Z])(?:[*)\].:,]|\s*$|\s*\n)")
+# So must any letter after a mere `answer`: `Answer C is wrong` speaks of C, and settles on nothing.
+_DONE = r"(?=[*)\]}]*+(?:[.;!]|[^\S\n]*+(?:\n|\Z)|\s++(?i:because|since)\b))"
+_BARE = rf"(?i:\banswer\b){_OPENED}"
+# Small letters are words and names of things: only one that brackets close, or that nothing follows on its line, is a choice.
+_SMALL = r"([a-z])(?=[)\]}]|[.*]*+[^\S\n]*+(?:\n|\Z))"
+_STATED = re.compile(
+    rf"(?:{_SAID}|{_BOXED})(?:([A-Z])\b(?!')(?:(?<![AI])|{_ENDED})|{_SMALL})|{_BARE}([A-Z])\b(?!'){_DONE}"
+)
+_FIRST = re.compile(r"\s*[*(\[]*(?:([A-Z])(?:[*)\].:,]|\s*$|\s*\n)|([a-z])[)\]])")
 _BRACKETED = re.compile(r"\(([A-Z])\)|\b([A-Z])\)")
+_SMALL_BRACKETED = re.compile(r"(?<!\w)\(([a-z])\)")  # not `f(x)`, nor `mole(s)`
 
 
 def refuse(reference: str) -> str:
@@ -26,15 +35,13 @@ def refuse(reference: str) -> str:
 
 
 def chosen(answer: str) -> str | None:
-    """The letter that the answer settles on; None if it names none."""
-    stated = _STATED.findall(answer)
-    if stated:
-        return str(stated[-1])
+    """The letter that the answer settles on, as a capital; None if it names none."""
     first = _FIRST.match(answer)
-    if first:
-        return first.group(1)
-    bracketed = _BRACKETED.findall(answer)
-    return "".join(bracketed[-1]) if bracketed else None
+    for found in (_STATED.findall(answer), [first.groups("")] if first else []):
+        if found:
+            return "".join(found[-1]).upper()
+    bracketed = _BRACKETED.findall(answer) or _SMALL_BRACKETED.findall(answer)
+    return "".join(bracketed[-1]).upper() if bracketed else None
 
 
 def grade(answer: str, reference: str) -> Marks:

@@ -12,8 +12,10 @@ from decimal import Decimal, InvalidOperation
 from selfdev_core.evaluation.graders.spec import Marks
 from selfdev_core.records import OutcomeKind
 
-VERSION = "2"
+VERSION = "3"
 _FINAL = re.compile(r"####\s*(-?[\d,]*\.?\d+)")
+_LINE = re.compile(rf"{_FINAL.pattern}[^\n]*")
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 # Digits, in groups of three or not. A minus sign counts only where no number or word stands before it: `10-3` ends in 3.
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(rf"(?:(?<![\w.)])[-−]\$?|\$-)?(?:{_DIGITS})")
@@ -34,9 +36,14 @@ def last_number(text: str) -> str | None:
 
 
 def reference_number(reference: str) -> Decimal | None:
-    """The number that a reference answer stands for (`42`, `1,234`, or a solution with `#### 42`); None if it is none."""
+    """The number that a reference answer stands for (`42`, `1,234`, or a solution with `#### 42`); None if it is none.
+
+    Unlike an answer it is read to the end of its line: of `3/4`, `1e5` and `50%` the first digits are another number.
+    """
+    line = _LINE.search(reference)
+    text = (line.group().removeprefix("####") if line else reference).strip()
     try:
-        number = Decimal(final_answer(reference) or reference.strip().replace(",", ""))
+        number = Decimal(text.replace(",", "") if _GROUPED.fullmatch(text) else text)
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
@@ -46,7 +53,10 @@ def refuse(reference: str) -> str:
     """Why no answer could ever meet this reference; empty when one can."""
     if reference_number(reference) is not None:
         return ""
-    return "is not a number (or a solution that ends in `#### number`), which is all that grader: number can compare"
+    return (
+        "is not a number (or a solution with `#### number` and nothing behind it on its line), which is all that grader: number "
+        "can compare; write 0.75 for 3/4, the number without its unit, and commas between groups of three digits only"
+    )
 
 
 def grade(answer: str, reference: str) -> Marks:
