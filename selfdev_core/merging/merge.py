@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
+_BLOCK = 1 << 16  # entries worked on at once, which stay in the core's cache
 _KEPT = 2  # merged tensors that may wait for digest and target
 
 
@@ -124,6 +125,7 @@ class _Adder:
         self._seed = seed
         self._target = target
         self._adding, self._keeping = Behind(1), Behind(_KEPT)
+        self._adding.do(_one_thread)
         self._results, self._merged = Buffers(2), Buffers(_KEPT + 1)  # one more than may be in use by those behind
         self._total = hashlib.sha256()
 
@@ -169,8 +171,18 @@ def _added(seed: Checkpoint, name: str, delta: torch.Tensor, buffers: Buffers) -
     own = seed.tensor(name)
     merged = torch.frombuffer(buffers.take(own.nbytes), dtype=own.dtype).view(own.shape) if own.numel() else own.clone()
     flat, added, out = own.view(-1), delta.reshape(-1), merged.view(-1)
-    for span in blocks(own.numel()):
-        out[span] = flat[span].float().add_(added[span]) if own.dtype != torch.float32 else flat[span] + added[span]
-        if not finite(out[span]):
-            raise Refused("not-finite", f"seed + result overflows {own.dtype} (on {name})")
+    total = torch.empty(min(_BLOCK, own.numel()))
+    for span in blocks(own.numel(), _BLOCK):
+        part = out[span]
+        part.copy_(total[: part.numel()].copy_(flat[span]).add_(added[span]))
+        if not finite(part):
+            what = f"seed + result overflows {own.dtype}" if finite(added[span]) else "returns NaN or infinity"
+            raise Refused("not-finite", f"{what} (on {name})")
     return merged
+
+
+def _one_thread() -> None:
+    """Let torch stay in the thread that calls this: sharing a block out costs more than it gives, on a busy machine much more."""
+    import torch
+
+    torch.set_num_threads(1)

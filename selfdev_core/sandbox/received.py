@@ -52,14 +52,15 @@ class Sink(Protocol):
         """Where a long result may be read to, bytes; it is the tensor of the next `put`."""
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        """The next parameter's result, float32 and finite. Raises Refused to end the run with a verdict."""
+        """The next parameter's result, float32; the sink sees to it that it is finite. Raises Refused to end the run with a
+        verdict."""
 
 
 class Received:
     """The frames of one run: the right parameter, in order, with the right shape, dtype and size, and finite.
 
-    With a `sink` the tensors go there and not into the run; `waited` is the seconds that it took for them, which are no
-    fault of the program.
+    With a `sink` the tensors go there, which looks whether they are finite, and not into the run; `waited` is the seconds that
+    it took for them, which are no fault of the program.
     """
 
     def __init__(self, bundle: Bundle, sink: Sink | None = None) -> None:
@@ -124,9 +125,9 @@ class Received:
         self._waiting -= 1
         name = header["name"]
         tensor = torch.from_numpy(numpy.frombuffer(body, numpy.float32)).reshape(header["shape"])
-        if not finite(tensor):
-            raise Refused("not-finite", f"returns NaN or infinity (on {name})")
         if self._sink is None:
+            if not finite(tensor):
+                raise Refused("not-finite", f"returns NaN or infinity (on {name})")
             self._tensors[name] = tensor
             return
         began = time.monotonic()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALL = 64 << 20  # bytes of task vectors
-_BLOCK = 1 << 17  # entries; the sandbox has one thread, whatever the size
+_BLOCK = 1 << 16  # entries; the sandbox has one thread, whatever the size
 
 
 class Sources(NamedTuple):

@@ -26,9 +26,6 @@ DTYPES = {
 }  # fmt: skip
 FLOATS = ("BF16", "F16", "F32", "F64")
 
-# Entries worked on at once: small enough for a core's cache, and for torch to stay in the calling thread (it shares out
-# 32768 of them and more, which costs more than it gives on a busy machine).
-BLOCK = 3 << 13
 _BIG = 4 << 20  # bytes from which on it pays to tell the kernel what is needed
 
 
@@ -115,7 +112,7 @@ class MappedFile:
             self._map.madvise(getattr(mmap, advice), first, last - first)
 
 
-def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
+def blocks(count: int, size: int) -> Iterator[slice]:
     """Slices that cover `count` entries."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))

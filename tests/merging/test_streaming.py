@@ -26,7 +26,7 @@ from selfdev_core.sandbox.vectors import Sources
 from selfdev_core.tensors import mapped
 from selfdev_core.tensors.finite import finite
 from selfdev_core.tensors.mapped import MappedFile, read_header
-from selfdev_core.tensors.written import Behind, Spec, TensorFile
+from selfdev_core.tensors.written import Behind, Buffers, Spec, TensorFile
 
 HALF = "def merge_models(m, device):\n    return 0.5 * sum(m.values())\n"
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -299,3 +299,63 @@ def test_what_is_done_behind_is_done_in_order_and_tells_its_fault() -> None:
     with pytest.raises(OSError, match="full"):
         behind.finish()
     behind.stop()
+
+
+def test_entries_that_changed_places_are_found_where_torch_counted_an_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum per block does not find them; it finds whatever else changes, by whatever way."""
+    from selfdev_core.sandbox.child import Work, _unchanged, _versions
+
+    monkeypatch.setattr(sandbox_vectors, "SMALL", 0)
+    save_file({"w": torch.zeros(64, 4)}, tmp_path / "a.safetensors")
+    save_file({"w": torch.randn(64, 4)}, tmp_path / "b.safetensors")
+    a, b = (read_header(tmp_path / f"{name}.safetensors").pieces["w"] for name in "ab")
+    bundle, vectors = read_bundle(describe_bundle(tmp_path / "f.json", {"w": Sources(a, {"x": b})}, ("x",), 1).path)
+    work = Work("", bundle, vectors, "real")
+
+    def after(change: Callable[[torch.Tensor], object]) -> bool:
+        given = dict(vectors["w"])
+        versions = _versions(given)
+        change(given["x"])
+        return _unchanged(work, "w", given, versions)
+
+    assert after(lambda x: x.sum()) and after(lambda x: x.mul_(1.0)) and after(lambda x: x.view(-1)[:2].add_(0.0))
+    assert not after(lambda x: x.copy_(x.flip(0))) and not after(lambda x: x.view(-1)[3].zero_())
+    assert not after(lambda x: x.data.mul_(2.0)) and not after(lambda x: x.numpy().__setitem__((5, 1), 9.0))
+    with torch.inference_mode():
+        assert after(lambda x: x.sum()) and not after(lambda x: x.copy_(x.flip(0)))
+
+
+def test_memory_is_used_again_in_turns_and_grows() -> None:
+    buffers = Buffers(2)
+    one, two = buffers.take(8), buffers.take(8)
+    one[:], two[:] = b"1" * 8, b"2" * 8
+    assert bytes(one) == b"1" * 8
+    three = buffers.take(4)
+    three[:] = b"3" * 4
+    assert bytes(one) == b"3333" + b"1" * 4 and bytes(two) == b"2" * 8
+    larger = buffers.take(100)
+    assert len(larger) == 100 and bytes(two) == b"2" * 8
+
+
+@pytest.mark.parametrize(("result", "told"), [("float('nan')", "returns NaN"), ("3e38", "seed \\+ result overflows")])
+def test_a_result_that_cannot_be_added_to_the_last_parameter_is_told(
+    pico: Any, tmp_path: Path, result: str, told: str
+) -> None:
+    """Nothing comes after it that could bring the fault to light. On the probes the program does what it should."""
+    seed = Checkpoint(pico.seed)
+    experts = {name: Checkpoint(folder) for name, folder in pico.experts.items()}
+    bundles = write_bundles(seed, experts, "mlp", tmp_path)
+    last = list(read_bundle(bundles["full"].path)[0].shapes)[-1]
+    source = (
+        "import torch\n\ndef merge_models(m, device, layer):\n    first = next(iter(m.values()))\n"
+        f"    return torch.full_like(first, {result} if layer.name == {last!r} else 0.0)\n"
+    )
+    big = Checkpoint(shutil.copytree(pico.seed, tmp_path / "big"))
+    weights = load_file(big.folder / "model.safetensors")
+    weights[last] = torch.full_like(weights[last], 3e38)
+    save_file(weights, big.folder / "model.safetensors", {"format": "pt"})
+    with Sandbox(bundles, 60.0, 2.0) as sandbox:
+        record = merge_into(None, "a-1", source, Checkpoint(big.folder), sandbox)
+    assert record.verdict.reason == "not-finite" and re.search(f"{told}.*{re.escape(last)}", record.verdict.detail)
