@@ -94,11 +94,12 @@ def _adapter_in_vllm(config: CampaignConfig, seed: ModelFacts, updates: int) -> 
     """vLLM gets a factory as the weights that its adapter changes, written out; the last one goes when the new one is there."""
     if config.engine.kind != "vllm" or config.dpo.method != "lora" or not updates:
         return []
-    what, width = "scratch (TMPDIR): adapted weights", FULL if config.engine.dtype == "float32" else HALF
+    dtype = "bfloat16" if config.engine.dtype == "auto" else config.engine.dtype  # as on GPUs
+    what, width = "scratch (TMPDIR): adapted weights", FULL if dtype == "float32" else HALF
     if seed.shape is None:
         return [_line(what, None, UNKNOWN)]
     size = seed.shape.linear * width
-    how = f"linear layers of the blocks in {config.engine.dtype}, {size_of(size)}; twice while one factory follows another"
+    how = f"linear layers of the blocks in {dtype}, {size_of(size)}; twice while one factory follows another"
     return [_line(what, Amount((1 + (updates > 1)) * size, 2 * size), how)]
 
 
