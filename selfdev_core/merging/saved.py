@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -163,7 +163,8 @@ def _copy(source: int, out: int, first: int, last: int) -> None:
 def _send_to_disk(fd: int, begin: int, size: int) -> None:
     """Have the kernel begin to write what was just put there, so that the flush at the end finds little to do."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, begin, size, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # it is advice
+            os.posix_fadvise(fd, begin, size, os.POSIX_FADV_DONTNEED)
 
 
 def _flush(folder: Path) -> None:
