@@ -109,6 +109,7 @@ class Workspace:
         self.engine: Engine = engine_of(
             settings.engine,
             settings.dtype,
+            settings.workers,
             self.pool,
             self.scratch,
             self.ledger.retry,

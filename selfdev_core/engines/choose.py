@@ -45,17 +45,18 @@ def _gpu_here() -> bool:
 def engine_of(
     config: EngineConfig,
     dtype: str,
+    workers: int,
     pool: WorkerPool,
     scratch: Path,
     retried: Callable[[str], None],
     note: Callable[[str], None],
 ) -> Engine:
-    """An engine that computes in `dtype` (`dtype_of`; the pool's workers do already). Starts nothing: that is done when it is
-    first asked. Raises: EngineError when it names GPUs that are not there."""
+    """An engine that computes in `dtype` (`dtype_of`; the pool's workers do already), on the CPU in `workers` processes. Starts
+    nothing: that is done when it is first asked. Raises: EngineError when it names GPUs that are not there."""
     if config.kind == "transformers":
         from selfdev_core.engines.local import TransformersEngine
 
         return TransformersEngine(pool)
     from selfdev_core.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(config.model_copy(update={"dtype": dtype}), scratch, retried, note)
+    return VllmEngine(config.model_copy(update={"dtype": dtype}), scratch, retried, note, workers)

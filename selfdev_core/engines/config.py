@@ -54,8 +54,8 @@ class EngineConfig(Section):
         None,
         ge=0,
         le=64,
-        description="GPUs for vLLM; one engine for each `tensor_parallel` of them. 0: one engine on the CPU. By default all "
-        "that this machine has, and the CPU where it has fewer than `tensor_parallel`.",
+        description="GPUs for vLLM; one engine for each `tensor_parallel` of them. 0: `resources.workers` engines on the CPU. By "
+        "default all that this machine has, and the CPU where it has fewer than `tensor_parallel`.",
     )
     tensor_parallel: int = Field(
         1, ge=1, le=64, description="GPUs (on the CPU: processes) over which one engine spreads."

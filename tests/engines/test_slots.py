@@ -18,6 +18,7 @@ from selfdev_core.engines.vllm.locks import locks_of
 from selfdev_core.engines.vllm.process import environment
 from selfdev_core.engines.vllm.slots import Own, slots_of
 from selfdev_core.errors import EngineError
+from selfdev_core.workspace import Workspace, WorkspaceSettings
 
 
 def places(config: dict[str, int], tmp_path: Path) -> list[str]:
@@ -66,6 +67,21 @@ def test_an_engine_on_the_cpu_sees_no_gpu(
     (slot,) = slots_of(config, tmp_path)
     with pytest.raises(EngineError, match=r"ended; .* ends with:\nsees \."):
         slot.hold(pico.seed, None, print)
+
+
+def test_on_the_cpu_there_is_an_engine_for_each_worker_with_a_log_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    for gpus, expected in ((0, ["", "", ""]), (2, ["0", "1"])):
+        config = EngineConfig(kind="vllm", python=Path(sys.executable), gpus=gpus)
+        found = [slot for slot in slots_of(config, tmp_path, on_cpu=3) if isinstance(slot, Own)]
+        assert [slot._gpus for slot in found] == expected
+        assert len({slot._name for slot in found}) == len(found)
+    settings = WorkspaceSettings(store=str(tmp_path), models={}, workers=3, engine=EngineConfig(kind="vllm", gpus=0))
+    workspace = Workspace(settings)
+    assert len(workspace.engine._slots) == 3  # type: ignore[attr-defined]
+    workspace.close()
 
 
 def test_more_than_may_be_seen_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,16 +24,22 @@ class VllmEngine:
     """Both Protocols over vLLM servers, in `config.dtype` (never "auto" here: see `choose.dtype_of`). An engine that dies under a
     call is replaced once; a call holds its engine alone.
 
-    `retried` is told when a call begins again on another engine, `note` what else a reader may want to know.
+    `on_cpu`: how many engines where no GPU is used; each computes in one thread. `retried` is told when a call begins again on
+    another engine, `note` what else a reader may want to know.
     """
 
     def __init__(
-        self, config: EngineConfig, scratch: Path, retried: Callable[[str], None], note: Callable[[str], None]
+        self,
+        config: EngineConfig,
+        scratch: Path,
+        retried: Callable[[str], None],
+        note: Callable[[str], None],
+        on_cpu: int = 1,
     ) -> None:
         self._config, self._retried, self._note = config, retried, note
         self._scratch = scratch
         self._adapted: Path | None = None
-        self._slots = slots_of(config, scratch)
+        self._slots = slots_of(config, scratch, on_cpu)
         self._free = list(self._slots)
         self._changed = threading.Condition()
         self._closed = False

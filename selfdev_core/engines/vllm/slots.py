@@ -44,15 +44,17 @@ class Slot(Protocol):
         """`end`, and have no engine here again."""
 
 
-def slots_of(config: EngineConfig, scratch: Path) -> list[Slot]:
-    """One slot per engine of the configuration. Raises: EngineError when it names more GPUs than we may use."""
+def slots_of(config: EngineConfig, scratch: Path, on_cpu: int = 1) -> list[Slot]:
+    """One slot per engine of the configuration; `on_cpu` of them where it uses no GPU. Raises: EngineError when it names more
+    GPUs than we may use."""
     if config.urls:
         return [Running(url, config, scratch) for url in config.urls]
     python, gpus, each = python_of(config), gpus_of(config), config.tensor_parallel
     config = config.model_copy(update={"gpus": len(gpus)})
     if not gpus:
-        return [Own(python, config, scratch, "")]
-    return [Own(python, config, scratch, ",".join(gpus[i : i + each])) for i in range(0, len(gpus), each)]
+        return [Own(python, config, scratch, "", f"cpu-{i}") for i in range(on_cpu)]
+    parts = (",".join(gpus[i : i + each]) for i in range(0, len(gpus), each))
+    return [Own(python, config, scratch, part, part) for part in parts]
 
 
 def gpus_of(config: EngineConfig) -> list[str]:
@@ -78,10 +80,10 @@ def _gpus_here() -> int:
 
 
 class Own:
-    """An engine that we start, on these GPUs (none: on the CPU), when it is first needed."""
+    """An engine that we start, on these GPUs (none: on the CPU), when it is first needed. `name` tells it from the others."""
 
-    def __init__(self, python: Path, config: EngineConfig, scratch: Path, gpus: str) -> None:
-        self._python, self._config, self._scratch, self._gpus = python, config, scratch, gpus
+    def __init__(self, python: Path, config: EngineConfig, scratch: Path, gpus: str, name: str) -> None:
+        self._python, self._config, self._scratch, self._gpus, self._name = python, config, scratch, gpus, name
         self._server: Server | None = None
         self._held: Held | None = None
         self._lock = threading.Lock()
@@ -118,7 +120,7 @@ class Own:
     def _start(self, folder: Path) -> Held:
         for device in self._devices:
             device.take()
-        label = f"engine-{os.getpid()}-{self._gpus or 'cpu'}"
+        label = f"engine-{os.getpid()}-{self._name}"
         with self._lock:  # so that `close` either sees the server or keeps it from being started
             if self._closed:
                 raise EngineError("the campaign was stopped")
