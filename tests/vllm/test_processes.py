@@ -188,12 +188,12 @@ def test_an_engine_started_by_hand_serves_one_campaign_after_the_other(
 ) -> None:
     start = [sys.executable, "-m", "flows.cli", "vllm", "start", str(SEED), "--gpus", "0", "--kv-cache-gb", "0.25"]
     by_hand = subprocess.Popen(
-        [*start, "--python", str(config.python)], stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "300"}
+        [*start, "--dtype", "bfloat16", "--python", str(config.python)], stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "300"}
     )
     try:
         assert by_hand.stdout is not None
         line = next(line for line in by_hand.stdout if line.startswith("ready: "))
-        use = EngineConfig(kind="vllm", urls=(line.removeprefix("ready: ").strip(),))
+        use = EngineConfig(kind="vllm", dtype="bfloat16", urls=(line.removeprefix("ready: ").strip(),))
         one = open_engine(use)
         answers = ask(one.engine, SEED, merge(0.6, 0.4).weights, prompts[:8])
         two = open_engine(use)
