@@ -188,7 +188,10 @@ def test_an_engine_started_by_hand_serves_one_campaign_after_the_other(
 ) -> None:
     start = [sys.executable, "-m", "flows.cli", "vllm", "start", str(SEED), "--gpus", "0", "--kv-cache-gb", "0.25"]
     by_hand = subprocess.Popen(
-        [*start, "--dtype", "bfloat16", "--python", str(config.python)], stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "300"}
+        [*start, "--dtype", "bfloat16", "--python", str(config.python)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "300"},
     )
     try:
         assert by_hand.stdout is not None
