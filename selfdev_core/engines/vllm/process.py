@@ -108,7 +108,6 @@ class Server:
         self.client = Client(self.url, config.answer_seconds, whole=config.max_model_len is None)
         self.pid = self._process.pid
         self._folder, self._socket, self._patience = folder, socket, config.start_seconds
-        self._served = False
 
     def wait(self) -> None:
         """Until it is ready. Raises: EngineError with the end of the server's log when it dies first, or takes too long."""
@@ -116,12 +115,11 @@ class Server:
         while not self.client.ready():
             if not self.alive or time.monotonic() > deadline:
                 why = f"was not ready after {self._patience:g} s (engine.start_seconds)" if self.alive else "ended"
-                self.end()
+                self.end(failed=True)
                 raise EngineError(
                     f"the vLLM engine for {self._folder} {why}; {self.log} ends with:\n{self._last_words()}"
                 )
             time.sleep(0.1)
-        self._served = True
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -138,9 +136,10 @@ class Server:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def end(self) -> None:
-        """End the server and what is under it: in order if it can, else at once. The log of one that failed is left."""
-        if self._served and self.alive:
+    def end(self, failed: bool = False) -> None:
+        """End the server and what is under it: in order if it can, else at once. The log of one that failed, or that had ended
+        already, is left."""
+        if self.alive and not failed:
             self.log.unlink(missing_ok=True)
         for deadly in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
