@@ -56,6 +56,17 @@ class Retried(NamedTuple):
     repeated: int
 
 
+def ask(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+    """What a Prefect server answers. One that is at its database's lock says 503, and is asked again, as Prefect's client does."""
+    for _ in range(10):
+        answer = httpx.request(method, url, json=body, timeout=30)
+        if answer.status_code != 503:
+            break
+        time.sleep(2)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
+
+
 class Site:
     """A selfdev home with its own server, through which deployed campaigns are started, killed and watched."""
 
@@ -88,10 +99,13 @@ class Site:
         return str(json.loads((self.home / "prefect" / "server.json").read_text())["url"])
 
     def post(self, path: str, **body: Any) -> Any:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status().json()
+        return ask("POST", f"{self.url}{path}", body)
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}{path}", timeout=30).raise_for_status().json()
+        return ask("GET", f"{self.url}{path}")
+
+    def patch(self, path: str, **change: Any) -> None:
+        ask("PATCH", f"{self.url}{path}", change)
 
     def start(self, campaign: str, **body: Any) -> str:
         """Start a run of a deployed campaign; returns its id."""

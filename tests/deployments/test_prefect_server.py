@@ -129,16 +129,12 @@ def test_an_image_set_for_a_pool_or_for_a_deployment_stays_when_the_campaign_is_
     assert images() == ("selfdev:cpu", None)  # Prefect's own image holds no selfdev
     template = connected.get("/work_pools/with-images")["base_job_template"]
     template["variables"]["properties"]["image"]["default"] = "team:1"
-    patch(connected, "/work_pools/with-images", base_job_template=template)
+    connected.patch("/work_pools/with-images", base_job_template=template)
     deployment = connected.get("/deployments/name/campaign/images")
-    patch(connected, f"/deployments/{deployment['id']}", job_variables=deployment["job_variables"] | {"image": "own:1"})
+    connected.patch(f"/deployments/{deployment['id']}", job_variables=deployment["job_variables"] | {"image": "own:1"})
     assert register(config, **options).changed == ()
     register(config.model_copy(update={"seed": 9}), **options)
     assert images() == ("team:1", "own:1")
-
-
-def patch(at: Site, path: str, **change: Any) -> None:
-    httpx.patch(f"{at.url}{path}", json=change, timeout=30).raise_for_status()
 
 
 def test_the_first_deploy_gives_the_campaigns_engines_a_slot_each_and_later_ones_say_so_when_there_are_too_few(

@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from benchmarks.loop import essence
+from benchmarks.retry import ask
 from selfdev_core.result import CampaignResult
 from tests.flows.conftest import TINY, Selfdev, command, environment_of
 
@@ -31,7 +31,7 @@ def written(home: Path) -> dict[str, int]:
 
 def api(home: Path, path: str, **body: Any) -> Any:
     url = json.loads((home / "prefect" / "server.json").read_text())["url"]
-    return httpx.post(f"{url}{path}", json=body, timeout=30).raise_for_status().json()
+    return ask("POST", f"{url}{path}", body)
 
 
 def stage_runs(home: Path) -> list[Any]:
