@@ -57,7 +57,8 @@ class Retried(NamedTuple):
 
 
 def ask(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
-    """What a Prefect server answers. One that is at its database's lock says 503, and is asked again, as Prefect's client does."""
+    """What a Prefect server answers. One that waits for its database's lock says 503 and is asked again, as Prefect's client
+    does."""
     for _ in range(10):
         answer = httpx.request(method, url, json=body, timeout=30)
         if answer.status_code != 503:
