@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from flows.vllm_cli import vllm_app
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.by_hand import run_engine
+from selfdev_core.engines.vllm.engine import VllmEngine
 from selfdev_core.engines.vllm.environment import install
 from selfdev_core.engines.vllm.locks import locks_of
 from selfdev_core.engines.vllm.process import environment
@@ -80,7 +81,7 @@ def test_on_the_cpu_there_is_an_engine_for_each_worker_with_a_log_of_its_own(
         assert len({slot._name for slot in found}) == len(found)
     settings = WorkspaceSettings(store=str(tmp_path), models={}, workers=3, engine=EngineConfig(kind="vllm", gpus=0))
     workspace = Workspace(settings)
-    assert len(workspace.engine._slots) == 3  # type: ignore[attr-defined]
+    assert isinstance(workspace.engine, VllmEngine) and len(workspace.engine._slots) == 3
     workspace.close()
 
 
