@@ -1,8 +1,9 @@
 """Merging real-shaped checkpoints: time and memory beside mergekit and beside a plain copy, and a 7B-shaped merge.
 
 Whole command lines are measured, from start to finished folder: `selfdev apply` (pre-flight, jail, validation and saving
-included) and mergekit's own, by turns, on the same files. `python -m benchmarks.merge` (`make bench-merge`) needs 20 GB of
-disk below TMPDIR, 60 GB with `--seven-b`, and installs mergekit in an environment of its own.
+included) and mergekit's own, by turns, on the same files. TIES has one turn, since mergekit takes ten minutes for it.
+`python -m benchmarks.merge` (`make bench-merge`) needs 20 GB of disk below TMPDIR, 60 GB with `--seven-b`, and installs mergekit
+in an environment of its own.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ _SPARE = 8e9  # bytes of disk that are left alone
 
 
 class Took(NamedTuple):
-    """Wall seconds, and peaks over the whole process tree, GB = 1e9 bytes: `own` is memory of the processes themselves
-    (anonymous pages), `mapped` that of files, `resident` both (proportional set size: shared pages once)."""
+    """Wall seconds, and peaks over the whole process tree of two looks a second, GB = 1e9 bytes: `own` is memory of the processes
+    themselves (anonymous pages), `mapped` that of files, `resident` both (proportional set size: shared pages once)."""
 
     seconds: float
     own: float
@@ -171,7 +172,7 @@ def beside_mergekit(folder: Path, shape: Shape, rounds: int, raw: dict[str, obje
     copies = []
     for method in RECIPES:
         us, them = [], []
-        for number in range(rounds):
+        for number in range(1 if method == "ties" else rounds):
             mine, theirs = folder / "ours", folder / "mergekits"
             for turn in ("ours", "mergekit") if number % 2 == 0 else ("mergekit", "ours"):
                 log = folder / f"{turn}-{method}.log"
@@ -222,7 +223,7 @@ def _middle(runs: list[Took]) -> float:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=3, help="turns of task arithmetic")
     options.add_argument("--seven-b", action=argparse.BooleanOptionalAction, default=True)
     given = options.parse_args()
     mergekit_python()

@@ -87,7 +87,7 @@ def entry_of(kind: PoolType) -> dict[str, Any]:
 
 def slots_of(config: CampaignConfig) -> int:
     """Slots of the GPU limit that a campaign's file asks for at once: its vLLM engines, or its Ray workers with GPUs; else 1."""
-    told = config.engine.kind == "vllm" or config.resources.gpus_per_worker > 0
+    told = (config.engine.kind == "vllm" and not config.engine.no_gpu) or config.resources.gpus_per_worker > 0
     return devices_of(config) if told else 1
 
 

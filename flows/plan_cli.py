@@ -99,10 +99,15 @@ def rates_of(
             "nothing of another: name another campaign, or give --tokens-per-second"
         )
     ledger = read_ledger(like, ArtifactStore(before.store or selfdev_home() / "store"))
-    same = (
-        seed is not None and seed_shape(before.models, ask_hub) == seed and before.models.scope == config.models.scope
+    same = before.models.scope == config.models.scope and (
+        _seed_of(before) == _seed_of(config) or (seed is not None and seed_shape(before.models, ask_hub) == seed)
     )
     return measured(result, ledger, before.factory.max_new_tokens, answer_limit(before.questions), stated, same)
+
+
+def _seed_of(config: CampaignConfig) -> tuple[str | None, str | None]:
+    """What a campaign's seed is called, whatever its revision."""
+    return config.models.family, config.models.seed and config.models.seed.partition("@")[0]
 
 
 def table_of(name: str, lines: list[Line]) -> Table:

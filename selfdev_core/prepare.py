@@ -56,7 +56,8 @@ def prepare(config: CampaignConfig, note: Callable[[str], None] | None = None) -
     if config.resources.runner != "ray":  # there the nodes merge, and this machine need not be like them
         _check_device(config.sandbox.device)
     seed, experts = model_sources(config, note)
-    config = pinned(config, seed, experts)
+    dtype = dtype_of(config.engine, config.resources)
+    config = _in_dtype(pinned(config, seed, experts), dtype)
     models = check_models(seed.folder, {n: one.folder for n, one in experts.items()}, config.models.scope, note)
     blocks, decoding = ask(config, seed.folder)
     config, targets = resolve_targets(config, tuple(experts), blocks, note)
@@ -68,7 +69,7 @@ def prepare(config: CampaignConfig, note: Callable[[str], None] | None = None) -
         workers=config.resources.workers,
         least_level=config.sandbox.least_level,
         engine=checked_engine(config.engine, config.resources),
-        dtype=dtype_of(config.engine, config.resources),
+        dtype=dtype,
         save_steps=config.resources.save_steps,
         ray=_cluster(config.resources),
     )
@@ -185,6 +186,13 @@ def pinned(config: CampaignConfig, seed: Source, experts: dict[str, Source]) -> 
         return config
     names = {"seed": seed.name, "experts": {name: source.name for name, source in experts.items()}}
     return config.model_copy(update={"models": config.models.model_copy(update=names)})
+
+
+def _in_dtype(config: CampaignConfig, dtype: str) -> CampaignConfig:
+    """The configuration with the dtype that `auto` means here, so that its result says what it was computed in."""
+    if config.engine.kind != "vllm":
+        return config
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"dtype": dtype})})
 
 
 def check_models(

@@ -64,7 +64,7 @@ def stage_task(stage: Stage[Any, Any]) -> Task[..., Any]:
             workspace.progress = relay
         try:
             # Plain data: what is read back is checked by the executor against the manifest's type, whatever was stored.
-            with gpu_slot(computes_on_gpu(stage.name, job)):
+            with gpu_slot(computes_on_gpu(stage.name, job, settings.engine)):
                 manifest: dict[str, Any] = perform(stage, job, workspace, attempt).model_dump(mode="json")
             return manifest
         finally:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from prefect.concurrency.sync import concurrency
 
+from selfdev_core.engines.config import EngineConfig
 from selfdev_core.records import Record
 from selfdev_core.stages.executor import EVALUATE, GENERATE, TRAIN
 from selfdev_core.stages.jobs import MergeJob
@@ -20,9 +21,12 @@ LEASE_SECONDS = 60.0  # a killed stage gives its slot back after so long
 _MODELS = frozenset({GENERATE.name, EVALUATE.name, TRAIN.name})  # their models go to a GPU when there is one
 
 
-def computes_on_gpu(stage: str, job: Record) -> bool:
-    """Whether this job will use a GPU here: its models when torch sees one, its merges when `sandbox.device` says so."""
+def computes_on_gpu(stage: str, job: Record, engine: EngineConfig) -> bool:
+    """Whether this job will use a GPU here: its models when torch sees one and the engine may have it, its merges when
+    `sandbox.device` says so."""
     if stage in _MODELS:
+        if engine.no_gpu and stage != TRAIN.name:
+            return False
         import torch
 
         return torch.cuda.is_available()

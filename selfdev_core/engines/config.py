@@ -106,6 +106,11 @@ class EngineConfig(Section):
         return self
 
     @property
+    def no_gpu(self) -> bool:
+        """Whether vLLM is told to use no GPU; it may use none for want of one, too."""
+        return self.kind == "vllm" and self.gpus == 0 and not self.urls
+
+    @property
     def key(self) -> str:
         """What a campaign's content holds of this section: whatever may change an answer. Empty for transformers. What keys of
         answers hold, with the dtype that is computed in: `choose.key_of`."""

@@ -109,7 +109,8 @@ class QuestionSource:
     @cached_property
     def _cut(self) -> Cut:
         config = self._config
-        train, test = self._rows("train"), self._rows("test")
+        train = [] if config.split_rule == "test-only" else self._rows("train")
+        test = self._rows("test")
         return cut(config.split_rule, train, test, config.search, config.validation, self._shot_count)
 
     @property

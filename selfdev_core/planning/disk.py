@@ -94,7 +94,9 @@ def _adapter_in_vllm(config: CampaignConfig, seed: ModelFacts, updates: int) -> 
     """vLLM gets a factory as the weights that its adapter changes, written out; the last one goes when the new one is there."""
     if config.engine.kind != "vllm" or config.dpo.method != "lora" or not updates:
         return []
-    dtype = "bfloat16" if config.engine.dtype == "auto" else config.engine.dtype  # as on GPUs
+    dtype = config.engine.dtype
+    if dtype == "auto":
+        dtype = "float32" if config.engine.no_gpu else "bfloat16"
     what, width = "scratch (TMPDIR): adapted weights", FULL if dtype == "float32" else HALF
     if seed.shape is None:
         return [_line(what, None, UNKNOWN)]

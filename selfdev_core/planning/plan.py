@@ -62,7 +62,7 @@ def _work(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
 def devices_of(config: CampaignConfig) -> int:
     """How many engines answer at once: GPUs of vLLM by `tensor_parallel`, else workers."""
     engine = config.engine
-    if engine.kind == "vllm":
+    if engine.kind == "vllm" and not engine.no_gpu:
         return len(engine.urls) or max(1, (engine.gpus or 0) // engine.tensor_parallel)
     return config.resources.workers
 

@@ -83,7 +83,8 @@ def measured(
     )
     if not same_models:
         return shares._replace(
-            missing=f"campaign {result.name} ran on other models, or another scope: give --tokens-per-second"
+            missing=f"campaign {result.name} ran on other models (or some that are gone), or another scope: give "
+            "--tokens-per-second"
         )
     return shares._replace(
         sampling=speed(generate, like.sampling),

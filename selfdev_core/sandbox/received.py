@@ -67,6 +67,7 @@ class Received:
         memory = fresh if sink is None else sink.memory
         self._reader = FrameReader(quota(bundle), self._announced, memory)
         self._due = list(bundle.shapes.items())[::-1]
+        self._shape: tuple[int, ...] = ()  # of the tensor that comes; the header's may be equal to it and yet no shape
         self._waiting = len(self._due)
         self._sink = sink
         self._tensors: dict[str, torch.Tensor] = {}
@@ -106,6 +107,7 @@ class Received:
         if not self._due:
             raise WireError("sends more tensors than asked for")
         name, shape = self._due.pop()
+        self._shape = shape
         expected = {"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * _numel(shape)}
         if header != expected:
             raise WireError(f"sends {str(header)[:120]} where {name} was due")
@@ -124,7 +126,7 @@ class Received:
             return
         self._waiting -= 1
         name = header["name"]
-        tensor = torch.from_numpy(numpy.frombuffer(body, numpy.float32)).reshape(header["shape"])
+        tensor = torch.from_numpy(numpy.frombuffer(body, numpy.float32)).reshape(self._shape)
         if self._sink is None:
             if not finite(tensor):
                 raise Refused("not-finite", f"returns NaN or infinity (on {name})")

@@ -4,8 +4,10 @@ Nothing of them is kept, so memory does not grow with the model; only those of a
 once and copied for each program, which saves it milliseconds. Where a file holds task vectors themselves (the probes), they
 are copied out of it.
 
-Whether a program has changed those that are not kept is told by a sum per block, which finds every change but one that moves
-entries within a block. Torch counts what its own operations change: where it has, they are made again and compared.
+Whether a program has changed those that are not kept: torch counts what is done to them in place, and where it has, they are
+made again and compared. For what goes past that counter (`.data`, numpy) one block in sixteen has a sum, which finds changes
+to whole tensors. A smaller one may stay unseen; nothing comes of it, since these tensors are the program's own and go with
+its call.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SMALL = 64 << 20  # bytes of task vectors
 _BLOCK = 1 << 16  # entries; the sandbox has one thread, whatever the size
+_SUMMED = 16  # one block in so many, beginning with the first
 
 
 class Sources(NamedTuple):
@@ -46,7 +49,7 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
             for name, one in self._sources.items()
         }
 
-        self._sums: dict[str, list[int]] = {}  # expert → sum of each block, of the task vectors that were made last
+        self._sums: dict[str, list[int]] = {}  # expert → sums of some blocks, of the task vectors that were made last
         self._ready: dict[str, dict[str, torch.Tensor]] = {}
         if sum(4 * tensor.numel() for of in self._experts.values() for tensor in of.values()) <= SMALL:
             self._ready = {name: self._made(name) for name in self._sources}
@@ -71,7 +74,8 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
             vector = flat[expert][span].copy_(own)
             if base is not None:
                 vector -= base
-            self._sums[expert].append(_sum(vector))
+            if span.start % (_SUMMED * _BLOCK) == 0:
+                self._sums[expert].append(_sum(vector))
         return made
 
     def __iter__(self) -> Iterator[str]:
@@ -94,7 +98,7 @@ class TaskVectors(Mapping[str, "dict[str, torch.Tensor]"]):
         if touched:
             return self._are(name, flat)
         return all(
-            self._sums[expert] == [_sum(tensor[span]) for span in blocks(len(tensor), _BLOCK)]
+            self._sums[expert] == [_sum(tensor[at : at + _BLOCK]) for at in range(0, len(tensor), _SUMMED * _BLOCK)]
             for expert, tensor in flat.items()
         )
 

@@ -112,8 +112,9 @@ def test_names_can_be_replaced_by_miniature_ones_and_nothing_else() -> None:
 
 
 def miniature_of(config: CampaignConfig, sizes: Mapping[str, int] | None = None) -> CampaignConfig:
-    """A campaign whose model and benchmark names are replaced by the miniature's; nothing else is changed. `sizes`: other
-    numbers of questions per split, for a test that must be fast."""
+    """A campaign whose model and benchmark names are replaced by the miniature's. With the benchmark goes what only a benchmark
+    has (split rule, worked examples) and what its answers need (their length); nothing else is changed. `sizes`: other numbers
+    of questions per split, for a test that must be fast."""
     raw = config.model_dump(mode="json")
     raw["models"], raw["questions"] = {"family": "arithmetic"}, _questions("arithmetic", raw["questions"], sizes)
     for target in raw["transfer"].values():
@@ -123,4 +124,5 @@ def miniature_of(config: CampaignConfig, sizes: Mapping[str, int] | None = None)
 
 
 def _questions(family: str, questions: dict[str, Any], sizes: Mapping[str, int] | None) -> dict[str, Any]:
-    return {"family": family} | {split: (sizes or questions)[split] for split in SPLITS}
+    kept = {name: questions[name] for name in (*SPLITS, "chat", "batch_size")}
+    return {"family": family} | kept | dict(sizes or {})

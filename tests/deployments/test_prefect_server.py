@@ -144,6 +144,8 @@ def test_the_first_deploy_gives_the_campaigns_engines_a_slot_each_and_later_ones
 
     plain = load_campaign(connected.campaign("engines"))
     assert slots_of(plain) == 1  # its workers share what GPU there may be
+    on_cpu = plain.model_dump() | {"engine": {"kind": "vllm", "gpus": 0}}
+    assert slots_of(CampaignConfig.model_validate(on_cpu)) == 1  # its trainings, where there is a GPU
     engine, limit = {"kind": "vllm", "gpus": 8, "tensor_parallel": 2}, f"{connected.url}/v2/concurrency_limits/gpu"
     many = CampaignConfig.model_validate(plain.model_dump() | {"engine": engine})
     httpx.delete(limit, timeout=30)
@@ -250,20 +252,25 @@ def test_stages_on_a_gpu_take_turns_and_others_ask_for_nothing(connected: Site, 
 def test_which_jobs_compute_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    from selfdev_core.engines.config import EngineConfig
     from selfdev_core.records import ModelRef, ModelSet
     from selfdev_core.stages.executor import EVALUATE, GENERATE, MERGE, PAIRS, TRAIN, VALIDATE
     from selfdev_core.stages.jobs import MergeJob
     from selfdev_core.workspace import Limits
     from tasks.gpu import computes_on_gpu
 
+    engine, on_cpu = EngineConfig(), EngineConfig(kind="vllm", gpus=0)
     other = ModelRef(name="any", sha256="1" * 64)
     models = ModelSet(seed=ModelRef(name="seed", sha256="0" * 64), experts=(other,), scope="mlp")
 
     def merge(device: str) -> MergeJob:
         return MergeJob(models=models, limits=Limits(seconds=1, memory_gb=1, device=device), programs=())
 
-    assert not computes_on_gpu(MERGE.name, merge("cpu")) and computes_on_gpu(MERGE.name, merge("cuda:0"))
+    assert not computes_on_gpu(MERGE.name, merge("cpu"), engine)
+    assert computes_on_gpu(MERGE.name, merge("cuda:0"), on_cpu)
     for here in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda here=here: here)
-        assert [computes_on_gpu(one.name, other) for one in (GENERATE, EVALUATE, TRAIN)] == [here] * 3
-        assert not any(computes_on_gpu(one.name, other) for one in (VALIDATE, PAIRS))
+        assert [computes_on_gpu(one.name, other, engine) for one in (GENERATE, EVALUATE, TRAIN)] == [here] * 3
+        assert not any(computes_on_gpu(one.name, other, on_cpu) for one in (GENERATE, EVALUATE))
+        assert computes_on_gpu(TRAIN.name, other, on_cpu) is here
+        assert not any(computes_on_gpu(one.name, other, engine) for one in (VALIDATE, PAIRS))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from selfdev_core.config import content_of
+from selfdev_core.config import content_of, load_campaign
 from selfdev_core.engines.choose import dtype_of, key_of
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.vllm.environment import LEAST, RANGE, check_environment, clean_environment
@@ -23,6 +23,7 @@ from selfdev_core.evaluation.decoding import Decoding
 from selfdev_core.evaluation.graders.spec import GraderSpec
 from selfdev_core.iteration import CampaignPlan
 from selfdev_core.miniature.families import family_folder
+from selfdev_core.prepare import prepare
 from selfdev_core.records import FactoryRef
 from selfdev_core.resources import ResourcesConfig
 from selfdev_core.scores import ask_campaign, score
@@ -128,6 +129,22 @@ def test_a_checkpoint_is_scored_by_the_engine_of_the_campaign(
     assert asked.decoding.engine == "vllm float32"
     with pytest.raises(EngineError, match=r"the vLLM engine for .*seed ended"):  # it was the one to be asked
         score(family_folder("arithmetic") / "seed", asked, 1, str(tmp_path / "store"))
+
+
+def test_a_result_says_in_what_vllm_computed_it(
+    python: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that one of another machine, where `auto` means another dtype, is not taken for this configuration's."""
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path / "home"))
+    file = tmp_path / "tiny.yaml"
+    file.write_text(f"{TINY}engine: {{kind: vllm, python: {python('0.32.1')}}}\n")
+    told = {}
+    for visible, expected in (("", "float32"), ("0", "bfloat16")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        plan = prepare(load_campaign(file)).plan
+        assert plan.config.engine.dtype == expected
+        told[expected] = content_of(plan.config.model_dump(mode="json"))
+    assert told["float32"] != told["bfloat16"]
 
 
 def test_the_dtype_of_transformers_is_in_keys_unless_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_on_the_cpu_there_is_an_engine_for_each_worker_with_a_log_of_its_own(
     workspace = Workspace(settings)
     assert isinstance(workspace.engine, VllmEngine) and len(workspace.engine._slots) == 3
     workspace.close()
+
+
+def test_every_sequence_that_is_sampled_at_once_may_have_a_socket(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    config = EngineConfig(kind="vllm", python=Path(sys.executable), gpus=0)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+        VllmEngine(config, tmp_path, print, print, 3)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 3 * 256
+        VllmEngine(config, tmp_path, print, print, 1)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 3 * 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_more_than_may_be_seen_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

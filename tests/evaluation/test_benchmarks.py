@@ -97,6 +97,12 @@ def test_a_part_that_some_folders_of_subjects_lack_is_refused_by_their_names(tmp
         ConfigError, match=r"questions\.path: .*no train part in algebra, precalculus; download it there too"
     ):
         MATH.rows("train", tmp_path, None)
+    given = {"benchmark": "math", "path": tmp_path, "search": 2, "validation": 2, "test": 2, "shots": 1}
+    alone = QuestionSource(QuestionsConfig.model_validate(given | {"split_rule": "test-only"}))
+    assert len(alone.block("test").items) == 2  # which needs no train part
+    (tmp_path / "train.jsonl").write_text(json.dumps({"problem": "mine?", "solution": "1", "type": "algebra"}))
+    assert [row.question for row in MATH.rows("train", tmp_path, None)] == ["mine?"]  # as the refusal advises
+    assert len(MATH.rows("test", tmp_path, None)) == 7
     (tmp_path / "geometry" / "test.jsonl").unlink()
     (tmp_path / "geometry" / "train.jsonl").unlink()
     (tmp_path / "geometry").rmdir()

@@ -156,6 +156,8 @@ def test_the_same_text(answer: str, reference: str, outcome: str) -> None:
         (r"So it is \boxed{\text{b}}", "B", "right"),
         ("It is not (a) but (b)", "B", "right"),
         ("By (a) and (b) it is (C)", "C", "right"),
+        ("(a) and (b) are wrong, so (C)", "C", "right"),
+        ("a) red is wrong\nb) blue is wrong\nSo it must be (C)", "C", "right"),
         ("The answer is a bit tricky", "A", "unparsable"),
         ("Take f(x) and the mole(s).", "X", "unparsable"),
         ("b is red", "B", "unparsable"),

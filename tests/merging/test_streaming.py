@@ -80,7 +80,9 @@ def test_a_tensor_larger_than_a_block_is_made_whole(tmp_path: Path, monkeypatch:
         for place in (0, 999, 1000, 40_000, base.numel() - 1):
             changed = made["x"].clone()
             changed.view(-1)[place] += 1
-            assert not vectors.unchanged("w", {"x": changed}), place
+            assert not vectors.unchanged("w", {"x": changed}, touched=True), place
+            assert vectors.unchanged("w", {"x": changed}) is (place % 16_000 >= 1000), place
+        assert vectors.unchanged("w", made, touched=True) and not vectors.unchanged("w", {"x": made["x"] * 2})
         assert _resident(a.path) and _resident(b.path)
         vectors.forget("w")
         assert not _resident(a.path) and not _resident(b.path)
@@ -304,7 +306,7 @@ def test_what_is_done_behind_is_done_in_order_and_tells_its_fault() -> None:
 def test_entries_that_changed_places_are_found_where_torch_counted_an_operation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sum per block does not find them; it finds whatever else changes, by whatever way."""
+    """The sum of a block does not find them; it finds what else changes there, by whatever way."""
     from selfdev_core.sandbox.child import Work, _unchanged, _versions
 
     monkeypatch.setattr(sandbox_vectors, "SMALL", 0)
@@ -325,6 +327,11 @@ def test_entries_that_changed_places_are_found_where_torch_counted_an_operation(
     assert not after(lambda x: x.data.mul_(2.0)) and not after(lambda x: x.numpy().__setitem__((5, 1), 9.0))
     with torch.inference_mode():
         assert after(lambda x: x.sum()) and not after(lambda x: x.copy_(x.flip(0)))
+    monkeypatch.setattr(sandbox_vectors, "_BLOCK", 16)  # of sixteen the first one is summed up
+    assert not after(lambda x: x.data.mul_(2.0)) and not after(lambda x: x[4:].zero_())
+    assert after(
+        lambda x: x.data[4:].zero_()
+    )  # past torch's counter and outside that block: not seen, as `vectors` says
 
 
 def test_memory_is_used_again_in_turns_and_grows() -> None:

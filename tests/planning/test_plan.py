@@ -247,15 +247,16 @@ def earlier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ra
     stages |= {name: stage(30.0) for name in ("validate", "merge", "train")}
     monkeypatch.setattr("selfdev_core.ledger.read_ledger", lambda *_: Ledger(campaign="before", stages=stages, runs=()))
 
-    def rates(models: dict[str, Any], tokens_per_second: float | None = None) -> Rates:
+    def rates(
+        models: dict[str, Any], tokens_per_second: float | None = None, config: CampaignConfig | None = None
+    ) -> Rates:
         before = campaign(models=models, name="before").model_dump(mode="json")
         result = synthetic().model_copy(update={"name": "before", "config": before})
         folder = tmp_path / "campaigns" / "before"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(result.model_dump_json())
-        config = campaign()
-        seed = look_up(config, nobody).models[""][0].shape
-        return rates_of(config, "before", tokens_per_second, None, seed)
+        seed = look_up(campaign(), nobody).models[""][0].shape if config is None else None
+        return rates_of(config or campaign(), "before", tokens_per_second, None, seed)
 
     return rates
 
@@ -291,6 +292,16 @@ def test_of_a_campaign_on_other_models_only_the_shares_are_taken(
         assert lines["time", "all"].expected is None
         assert "campaign before ran on other models" in lines["time", "sampling programs"].how
         assert earlier(models, 70.0).answering == Rate(70.0, "as stated")
+
+
+def test_the_same_repository_is_the_same_model_also_where_the_hub_cannot_be_asked(
+    earlier: Callable[..., Rates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfdev_core.planning.models.ask_hub", nobody)
+    before = {"seed": f"lab/small@{'1' * 40}", "experts": {"a": "lab/other"}}
+    assert earlier(before).sampling is None
+    config = campaign(models={"seed": "lab/small", "experts": {"a": "lab/other"}})
+    assert earlier(before, config=config).sampling == Rate(80.0, "measured in campaign before on NVIDIA H200")
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ FORGED = {
     "another shape": "honest(shape=[4, 6])",
     "another name": "honest(name='model.embed_tokens.weight')",
     "another dtype": "honest(dtype='float64')",
+    "a shape of floats": "FLOATS()",
     "too few bytes": "honest(bytes=8)",
     "too many bytes": "honest(bytes=8000)",
     "no bytes": "honest(bytes=0)",
@@ -86,8 +87,22 @@ def NAN():
 """
 
 
+_FLOATS = """\
+def FLOATS():
+    for name, shape in SHAPES.items():
+        size = 4
+        for extent in shape:
+            size *= extent
+        head = {"name": name, "shape": [float(n) for n in shape], "dtype": "float32", "bytes": size}
+        frame(head, b"\\0" * size)
+"""
+
+
 def _forger(bundle: Bundle, body: str) -> str:
-    return FORGER.format(shapes=dict(bundle.shapes), body=(_NAN if "NAN()" in body else "") + body)
+    helpers = {"NAN()": _NAN, "FLOATS()": _FLOATS}
+    return FORGER.format(
+        shapes=dict(bundle.shapes), body="".join(text for call, text in helpers.items() if call in body) + body
+    )
 
 
 @pytest.mark.usefixtures("healthy")

@@ -16,7 +16,7 @@ from selfdev_core.workers.generation import Generated
 T = TypeVar("T")
 Read = Callable[[Any], T]
 """Takes what is wanted out of a reply's JSON; it may stumble over one that is no vLLM engine's of ours."""
-_MODEL, _AT_ONCE = "selfdev", 256  # requests; as many sequences as vLLM computes together if nobody tells it otherwise
+_MODEL, AT_ONCE = "selfdev", 256  # requests; as many sequences as vLLM computes together if nobody tells it otherwise
 _LETTING_GO = 10.0  # seconds
 _FEW = 16  # tokens that a tokenizer may add to a prompt
 KEY = "VLLM_API_KEY"  # vLLM's own name for it; only for engines that somebody else started behind a port
@@ -54,7 +54,7 @@ class Client:
         parts = urlsplit(url)
         sockets = parts.scheme == "unix"
         limits = httpx.Limits(
-            max_connections=_AT_ONCE + 1, max_keepalive_connections=_AT_ONCE + 1
+            max_connections=AT_ONCE + 1, max_keepalive_connections=AT_ONCE + 1
         )  # one to ask how it is
         key = os.environ.get(KEY)
         self.url = url
@@ -120,7 +120,7 @@ class Client:
         def one(seed: int) -> Generated:
             return self._completions([prompt], max_tokens, salt, temperature=temperature, top_p=top_p, seed=seed)[0]
 
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
             return list(threads.map(one, seeds))
 
     def load(self, folder: Path) -> None:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from selfdev_core.engines.config import EngineConfig
 from selfdev_core.engines.protocol import Answer
 from selfdev_core.engines.vllm.adapter import write_with_adapter
-from selfdev_core.engines.vllm.client import EngineGone
+from selfdev_core.engines.vllm.client import AT_ONCE, EngineGone
 from selfdev_core.engines.vllm.slots import Slot, slots_of
 from selfdev_core.errors import EngineError
 from selfdev_core.ledger.meter import held_a_worker
 from selfdev_core.workers.generation import Generated
 
 T = TypeVar("T")
+_OTHER_FILES = 512  # that this process may have open besides: its store, its server, its sandboxes
 
 
 class VllmEngine:
     """Both Protocols over vLLM servers, in `config.dtype` (never "auto" here: see `choose.dtype_of`). An engine that dies under a
     call is replaced once; a call holds its engine alone.
 
-    `on_cpu`: how many engines where no GPU is used; each computes in one thread. `retried` is told when a call begins again on
-    another engine, `note` what else a reader may want to know.
+    `on_cpu`: how many engines where no GPU is used; each computes in one thread, or in as many as OMP_NUM_THREADS says.
+    `retried` is told when a call begins again on another engine, `note` what else a reader may want to know.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class VllmEngine:
         self._scratch = scratch
         self._adapted: Path | None = None
         self._slots = slots_of(config, scratch, on_cpu)
+        _allow_files(_OTHER_FILES + len(self._slots) * AT_ONCE)
         self._free = list(self._slots)
         self._changed = threading.Condition()
         self._closed = False
@@ -169,3 +173,12 @@ class VllmEngine:
         with self._changed:
             self._free.append(slot)
             self._changed.notify()
+
+
+def _allow_files(wanted: int) -> None:
+    """Let this process have so many files open, as far as it may: every sequence that is sampled has a socket."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):  # the kernel's own bound is lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

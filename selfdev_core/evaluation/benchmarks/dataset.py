@@ -60,16 +60,19 @@ class DatasetBenchmark:
         """
         if root.is_file():
             return [root] if part == "test" else []
-        for folders in ([root], [root / name for name in self.folders]):
-            if any(_of_part(folder, name) for folder in folders for name in ("train", "test")):
-                found = {folder: _of_part(folder, part) for folder in folders}
-                missing = [folder.name for folder, files in found.items() if not files]
-                if 0 < len(missing) < len(found):  # fewer subjects are another benchmark under the same name
-                    raise ConfigError(
-                        f"questions.path: {root}: no {part} part in {', '.join(missing)}; download it there too, or write "
-                        f"the rows that you want into one {part}.jsonl in {root}"
-                    )
+        places = ([root], [root / name for name in self.folders])
+        for folders in places:
+            found = {folder: _of_part(folder, part) for folder in folders}
+            missing = [folder.name for folder, files in found.items() if not files]
+            if 0 < len(missing) < len(found):  # fewer subjects are another benchmark under the same name
+                raise ConfigError(
+                    f"questions.path: {root}: no {part} part in {', '.join(missing)}; download it there too, or write "
+                    f"the rows that you want into one {part}.jsonl in {root}"
+                )
+            if not missing:
                 return [file for files in found.values() for file in files]
+        if any(_of_part(folder, name) for folders in places for folder in folders for name in ("train", "test")):
+            return []
         raise ConfigError(
             f"questions.path: {root} holds neither train nor test ({' or '.join(_ENDINGS)}), nor do its folders "
             f"{', '.join(self.folders)}"
