@@ -1,12 +1,8 @@
-"""DPO with TRL on a real checkpoint: full fine-tune and LoRA, from a folder to a folder, killed and gone on with."""
+"""DPO with TRL on a real checkpoint: full fine-tune and LoRA, from a folder to a folder."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 import weakref
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,54 +11,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from selfdev_core.algorithm.prompt import load_prompt
 from selfdev_core.merging.checkpoints import Checkpoint
-from selfdev_core.miniature.families import family_folder
 from selfdev_core.preference.adapters import shorten_adapter
-from selfdev_core.preference.dpo import Training, Update, train_factory
-from selfdev_core.preference.saves import last_save, saves_of
+from selfdev_core.preference.dpo import Training
 from selfdev_core.training import DpoConfig
 from tests.conftest import Family
-
-GOOD, BAD = "\n    return 0.5 * sum(model_dict.values())", "\n    return 9.0 * sum(model_dict.values("
-SEED = family_folder("arithmetic") / "seed"
-SHORT = {"steps": 6, "batch_size": 4}
-LORA = SHORT | {"method": "lora", "learning_rate": 2e-3, "lora_rank": 4}
-
-
-def train(
-    out: Path, settings: dict[str, Any], adapter: Path | str = "", saves: str = "", save_steps: int = 0
-) -> Training:
-    config = DpoConfig.model_validate(settings).model_dump(mode="json")
-    pairs = [(GOOD.replace("0.5", f"0.{i}"), BAD.replace("9.0", f"9.{i}")) for i in range(1, 9)]
-    update = Update(str(SEED), str(adapter), str(out), config, seed=0, saves=saves, save_steps=save_steps)
-    return train_factory(update, load_prompt("miniature"), pairs)
-
-
-def logits(adapter: Path | None) -> Any:
-    """What the seed, with an adapter on it, makes of the prompt."""
-    import torch
-
-    from selfdev_core.workers.models import load
-
-    loaded = load(SEED, adapter)
-    with torch.inference_mode():
-        return loaded.model(**prompt()).logits
-
-
-def prompt() -> Any:
-    from selfdev_core.workers.models import load
-
-    tokenizer = load(SEED).tokenizer
-    return tokenizer([load_prompt("miniature")], return_tensors="pt", return_token_type_ids=False)
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("lora") / "new"
-    training = train(out, LORA)
-    assert len(training.losses) == 6 and training.reward_margins[-1] > training.reward_margins[0]
-    return out
+from tests.preference.conftest import LORA, SEED, SHORT, logits, prompt, train
 
 
 def test_an_update_prefers_the_chosen_and_saves_a_whole_checkpoint(tmp_path: Path) -> None:
@@ -244,99 +198,6 @@ def test_two_processes_train_as_one_does(settings: dict[str, Any], tmp_path: Pat
     assert one.shapes == two.shapes
     for name in one.shapes:
         torch.testing.assert_close(two.tensor(name), one.tensor(name), rtol=0.05, atol=3e-3)
-
-
-def _train_with_saves(out: Path, settings: dict[str, Any], before: Path | str, saves: Path) -> None:
-    train(out, settings, before, saves=str(saves), save_steps=5)
-
-
-@pytest.mark.parametrize(
-    "method", ["lora", pytest.param("adapter", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.slow)]
-)
-def test_a_training_that_is_killed_after_its_last_step_does_none_again(
-    method: str, adapter: Path, tmp_path: Path
-) -> None:
-    """The guard comes after the last save. Five steps end in the middle of an epoch, which has two."""
-    settings = (SHORT | {"learning_rate": 1e-4} if method == "full" else LORA) | {"steps": 5}
-    before, saves = adapter if method == "adapter" else "", tmp_path / "saves"
-    whole = train(tmp_path / "whole", settings, before, str(saves), save_steps=2)
-    assert len(whole.losses) == 5 and Path(last_save(saves) or "").name == "checkpoint-5"
-    steps: list[int] = []
-    seen = _steps_done(steps)
-    again = train(tmp_path / "again", settings, before, str(saves), save_steps=2)
-    seen.undo()
-    assert steps == [] and again == whole
-    assert Checkpoint(tmp_path / "again").sha256() == Checkpoint(tmp_path / "whole").sha256()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "lora", "adapter"])
-def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_weights(
-    method: str, adapter: Path, tmp_path: Path
-) -> None:
-    settings = (SHORT | {"learning_rate": 1e-4} if method == "full" else LORA) | {"steps": 30}
-    before = adapter if method == "adapter" else ""
-    whole = train(tmp_path / "whole", settings, before)
-    saves = tmp_path / "saves"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_with_saves, args=(tmp_path / "killed", settings, before, saves)
-    )
-    process.start()
-    deadline = time.monotonic() + 300
-    while not list(saves.glob("checkpoint-1?/trainer_state.json")):
-        assert process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.02)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert not (tmp_path / "killed").exists()
-    reached = int(Path(last_save(saves) or "").name.partition("-")[2])
-    assert 10 <= reached < 30
-    steps: list[int] = []
-    seen = _steps_done(steps)
-    again = train(tmp_path / "killed", settings, before, saves=str(saves), save_steps=5)
-    seen.undo()
-    assert steps == list(range(reached + 1, 31))
-    assert again.losses == whole.losses and len(again.losses) == 30
-    assert Checkpoint(tmp_path / "killed").sha256() == Checkpoint(tmp_path / "whole").sha256()
-
-
-def _steps_done(steps: list[int]) -> pytest.MonkeyPatch:
-    """Note the optimiser steps that are really done."""
-    from trl import DPOTrainer
-
-    patch, log = pytest.MonkeyPatch(), DPOTrainer.log
-
-    def noted(self: Any, logs: dict[str, float], *rest: Any) -> None:
-        if "loss" in logs:
-            steps.append(self.state.global_step)
-        log(self, logs, *rest)
-
-    patch.setattr(DPOTrainer, "log", noted)
-    return patch
-
-
-def test_a_half_written_save_is_not_gone_on_from(tmp_path: Path) -> None:
-    for step, state in ((5, '{"global_step": 5}'), (10, '{"global_step": 10}'), (15, '{"global_st'), (20, None)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state)
-    assert last_save(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
-    assert last_save(tmp_path / "none") is None
-
-
-def test_saves_stay_when_training_fails_and_go_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
-    with pytest.raises(RuntimeError), saves_of("key") as saves:
-        Path(saves, "kept").touch()
-        with saves_of("key") as other:
-            assert other == ""
-        raise RuntimeError
-    with saves_of("key") as saves:
-        assert Path(saves, "kept").is_file()
-    assert not Path(saves).exists()
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
