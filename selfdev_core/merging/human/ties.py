@@ -8,7 +8,7 @@ COEFFICIENT = 1.0
 
 def merge_models(model_dict, device):
     vectors = list(model_dict.values())
-    return COEFFICIENT * vote(vectors, [trim(vector) for vector in vectors])
+    return vote(vectors, [trim(vector) for vector in vectors]).mul_(COEFFICIENT)
 
 
 def trim(vector):
@@ -34,13 +34,13 @@ def largest(size, k):
 
 def vote(vectors, masks):
     """The sign with the greater sum of what is kept, entry by entry, and the mean of the kept entries that have it."""
-    total, voters = torch.zeros_like(vectors[0]), torch.zeros_like(masks[0], dtype=torch.uint8)
+    total, part = torch.zeros_like(vectors[0]), torch.empty_like(vectors[0])
     for vector, mask in zip(vectors, masks, strict=True):
-        total += vector.where(mask, 0.0)
-    positive = total >= 0
+        total += part.copy_(vector).masked_fill_(~mask, 0.0)
+    positive, voters = total >= 0, torch.zeros_like(masks[0], dtype=torch.uint8)
     total.zero_()
     for vector, mask in zip(vectors, masks, strict=True):
         agreeing = mask & ((vector > 0) == positive) & (vector != 0)
-        total += vector.where(agreeing, 0.0)
+        total += part.copy_(vector).masked_fill_(~agreeing, 0.0)
         voters += agreeing.view(torch.uint8)
     return total.div_(voters.clamp_(min=1))
