@@ -1,14 +1,19 @@
 """Merging real-shaped checkpoints: time and memory beside mergekit and beside a plain copy, and a 7B-shaped merge.
 
+    make bench-merge              every part; some 25 minutes on two cores
+    PARTS=ties make bench-merge   only this; the others' figures in the results file stay
+
+task_arithmetic, ties   a 1.1B-shaped set beside mergekit; TIES has one turn, since mergekit takes ten minutes for it
+seven-b                 a 7B-shaped set through a discovered program
+
 Whole command lines are measured, from start to finished folder: `selfdev apply` (pre-flight, jail, validation and saving
-included) and mergekit's own, by turns, on the same files. TIES has one turn, since mergekit takes ten minutes for it.
-`python -m benchmarks.merge` (`make bench-merge`) needs 20 GB of disk below TMPDIR, 60 GB with `--seven-b`, and installs mergekit
+included) and mergekit's own, by turns, on the same files. Needs 20 GB of disk below TMPDIR, 60 GB for 7B, and installs mergekit
 in an environment of its own.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import re
 import shutil
@@ -18,18 +23,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import yaml
 
-from benchmarks.checkpoints import MISTRAL_7B, TINY_LLAMA, Shape, parameters, write_model
+from benchmarks.checkpoints import MISTRAL_7B, TINY_LLAMA, parameters, write_model
 from benchmarks.measure import conditions, write_results
 from tests.mergekit.environment import VERSION, mergekit_python
 
+RESULTS = Path(__file__).parent / "results" / "merge.json"
 EXPERTS = ("one", "two", "three")
 RECIPES: dict[str, dict[str, float]] = {
     "task_arithmetic": {"COEFFICIENT": 0.4},
@@ -161,47 +168,41 @@ def apart(one: Path, other: Path) -> float:
     return float((difference / change) ** 0.5)
 
 
-def beside_mergekit(folder: Path, shape: Shape, rounds: int, raw: dict[str, object]) -> dict[str, float]:
+def beside_mergekit(folder: Path, method: str, rounds: int) -> dict[str, object]:
+    """`rounds` merges of ours and of mergekit's, by turns, each with a copy after it."""
     models = folder / "models"
-    write_model(models / "seed", shape, 1, _SHARD)
-    for number, name in enumerate(EXPERTS, 2):
-        write_model(models / name, shape, number, _SHARD, near=models / "seed")
-    figures: dict[str, float] = {}
-    memory: list[float] = []
-    fastest = float("inf")
-    copies = []
-    for method in RECIPES:
-        us, them = [], []
-        for number in range(1 if method == "ties" else rounds):
-            mine, theirs = folder / "ours", folder / "mergekits"
-            for turn in ("ours", "mergekit") if number % 2 == 0 else ("mergekit", "ours"):
-                log = folder / f"{turn}-{method}.log"
-                if turn == "ours":
-                    us.append(ours(program(method), models, mine, "all", log, 16.0))
-                else:
-                    them.append(mergekits(method, models, theirs, log))
-            if number == 0:
-                raw[f"{method}_difference"] = apart(mine, theirs)
-            shutil.rmtree(mine)
-            shutil.rmtree(theirs)
-            copies.append(copied(models, folder / "copy"))
-            shutil.rmtree(folder / "copy")
-            print(method, "ours", us[-1], "mergekit", them[-1], f"copy {copies[-1]:.1f} s", flush=True)
-        raw[method] = {"ours": [t._asdict() for t in us], "mergekit": [t._asdict() for t in them]}
-        figures[f"ratio_to_mergekit_{method}"] = round(_middle(them) / _middle(us), 2)
-        memory.append(max(t.own for t in us) / max(t.own for t in them))
-        fastest = min(fastest, _middle(us))
-    raw["copy_seconds"] = copies
-    figures["peak_memory_ratio"] = round(max(memory), 2)
-    figures["ratio_to_copy_speed"] = round(statistics.median(copies) / fastest, 2)
-    shutil.rmtree(models)
-    return figures
+    if not models.exists():
+        write_model(models / "seed", TINY_LLAMA, 1, _SHARD)
+        for number, name in enumerate(EXPERTS, 2):
+            write_model(models / name, TINY_LLAMA, number, _SHARD, near=models / "seed")
+    us, them, copies = [], [], []
+    difference = 0.0
+    for number in range(rounds):
+        mine, theirs = folder / "ours", folder / "mergekits"
+        for turn in ("ours", "mergekit") if number % 2 == 0 else ("mergekit", "ours"):
+            log = folder / f"{turn}-{method}.log"
+            if turn == "ours":
+                us.append(ours(program(method), models, mine, "all", log, 16.0))
+            else:
+                them.append(mergekits(method, models, theirs, log))
+        difference = apart(mine, theirs)
+        shutil.rmtree(mine)
+        shutil.rmtree(theirs)
+        copies.append(copied(models, folder / "copy"))
+        shutil.rmtree(folder / "copy")
+        print(method, "ours", us[-1], "mergekit", them[-1], f"copy {copies[-1]:.1f} s", flush=True)
+    return {
+        "ours": [took._asdict() for took in us],
+        "mergekit": [took._asdict() for took in them],
+        "difference": difference,
+        "copy_seconds": copies,
+    }
 
 
-def seven_b(folder: Path, raw: dict[str, object]) -> float:
-    """Peak resident memory of a 7B-shaped merge. One expert is whole; the other two are the same files, as hard links, for want
-    of disk. As much is computed as with three, but pages of one file count once, so three real experts hold up to twice the
-    expert's pages more: `upper`, in the raw data, counts all mapped pages once per expert, which is never too little."""
+def seven_b(folder: Path) -> dict[str, object]:
+    """A 7B-shaped merge. One expert is whole; the other two are the same files, as hard links, for want of disk. As much is
+    computed as with three, but pages of one file count once, so three real experts hold up to twice the expert's pages more:
+    `upper` counts all mapped pages once per expert, which is never too little."""
     models = folder / "models"
     write_model(models / "seed", MISTRAL_7B, 1, _SHARD_7B)
     write_model(models / "one", MISTRAL_7B, 2, _SHARD_7B, near=models / "seed")
@@ -213,30 +214,58 @@ def seven_b(folder: Path, raw: dict[str, object]) -> float:
         f"7B {took}; two of three experts are hard links of the first: with separate files at most {upper:.2f} GB",
         flush=True,
     )
-    raw["seven_b"] = took._asdict() | {"experts_of_one_file": len(EXPERTS), "upper": upper}
-    return round(took.resident, 2)
+    return took._asdict() | {"experts_of_one_file": len(EXPERTS), "upper": upper}
 
 
-def _middle(runs: list[Took]) -> float:
-    return statistics.median(one.seconds for one in runs)
+def figures_of(raw: dict[str, Any]) -> dict[str, object]:
+    """`peak_memory_ratio`: of the processes' own memory, for the worse method; `ratio_to_copy_speed`: for the faster one."""
+    found: dict[str, object] = {}
+    memory, copying = [], []
+    for method in RECIPES:
+        if method in raw:
+            us, them = raw[method]["ours"], raw[method]["mergekit"]
+            found[f"ratio_to_mergekit_{method}"] = round(_middle(them) / _middle(us), 2)
+            memory.append(max(took["own"] for took in us) / max(took["own"] for took in them))
+            copying.append(statistics.median(raw[method]["copy_seconds"]) / _middle(us))
+    if memory:
+        found |= {"peak_memory_ratio": round(max(memory), 2), "ratio_to_copy_speed": round(max(copying), 2)}
+    if "seven-b" in raw:
+        found["seven_b_peak_gb"] = round(raw["seven-b"]["resident"], 2)
+    return found
+
+
+def _middle(runs: list[dict[str, float]]) -> float:
+    return statistics.median(one["seconds"] for one in runs)
+
+
+PARTS: dict[str, Callable[[Path], dict[str, object]]] = {
+    "task_arithmetic": lambda folder: beside_mergekit(folder / "1b", "task_arithmetic", 3),
+    "ties": lambda folder: beside_mergekit(folder / "1b", "ties", 1),
+    "seven-b": lambda folder: seven_b(folder / "7b"),
+}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="turns of task arithmetic")
-    options.add_argument("--seven-b", action=argparse.BooleanOptionalAction, default=True)
-    given = options.parse_args()
+    wanted = os.environ.get("PARTS", ",".join(PARTS)).split(",")
+    if unknown := sorted(set(wanted) - set(PARTS)):
+        raise SystemExit(f"PARTS: no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
     mergekit_python()
-    found = conditions() | {"mergekit": VERSION, "parameters": parameters(TINY_LLAMA), "experts": len(EXPERTS)}
-    raw: dict[str, object] = {}
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    at, raw = found.get("conditions", {}), found.get("raw", {})
     with tempfile.TemporaryDirectory(prefix="selfdev-bench-merge-") as name:
-        _need(Path(name), 12 * parameters(TINY_LLAMA))
-        figures = beside_mergekit(Path(name), TINY_LLAMA, given.rounds, raw)
-        if given.seven_b:
-            _need(Path(name), 6 * parameters(MISTRAL_7B))
-            figures["seven_b_peak_gb"] = seven_b(Path(name), raw)
-    found["load_after"] = [round(x, 2) for x in os.getloadavg()]
-    print(write_results("merge", dict(figures), found, raw), figures)
+        for part, measure in PARTS.items():
+            if part not in wanted:
+                continue
+            big = part == "seven-b"
+            _need(Path(name), 6 * parameters(MISTRAL_7B) if big else 12 * parameters(TINY_LLAMA))
+            before = conditions()
+            raw[part] = measure(Path(name))
+            shape = {"parameters": parameters(MISTRAL_7B if big else TINY_LLAMA), "experts": len(EXPERTS)}
+            at[part] = before | shape | {"mergekit": VERSION, "load_after": [round(x, 2) for x in os.getloadavg()]}
+            figures = figures_of(raw)
+            print(write_results("merge", figures, at, raw), figures, flush=True)
+            if part == "ties":
+                shutil.rmtree(Path(name) / "1b")  # room for 7B
 
 
 def _need(folder: Path, size: float) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _ALIGNMENT = 8
+_BIG, _LOOK_BACK = 64 << 20, 16  # bytes; tensors: more than a transformer block has
 
 
 class Spec(NamedTuple):
@@ -140,15 +142,19 @@ class Behind:
 
 class Buffers:
     """Memory that is used again, in turns: the one given out is the caller's until `count` more have been asked for. New memory
-    costs more than what is done with it, since the kernel zeroes every page.
+    costs more than what is done with it, since the kernel zeroes every page. What has long been too big is given back.
     """
 
     def __init__(self, count: int) -> None:
         self._held = [memoryview(b"")] * count
         self._next = 0
+        self._asked = deque([0], maxlen=_LOOK_BACK)  # bytes, of late
 
     def take(self, size: int) -> memoryview:
         """So many bytes, whatever is in them."""
+        self._asked.append(size)
+        enough = max(_BIG, 2 * max(self._asked))
+        self._held = [held if len(held) <= enough else memoryview(b"") for held in self._held]
         if len(self._held[self._next]) < size:
             self._held[self._next] = memoryview(b"")  # before there is new memory
             self._held[self._next] = fresh(size)

@@ -224,6 +224,21 @@ def test_memory_is_used_again_in_turns_and_grows() -> None:
     assert len(larger) == 100 and bytes(two) == b"2" * 8
 
 
+def test_memory_that_has_long_been_too_big_is_given_back_and_not_under_the_one_who_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("selfdev_core.tensors.written._BIG", 10)
+    buffers = Buffers(2)
+    big = buffers.take(1000)
+    big[:] = b"1" * 1000
+    for _ in range(15):
+        buffers.take(4)
+    assert sorted(map(len, buffers._held)) == [4, 1000]
+    buffers.take(4)
+    assert max(map(len, buffers._held)) == 4
+    assert bytes(big) == b"1" * 1000
+
+
 @pytest.mark.parametrize(("result", "told"), [("float('nan')", "returns NaN"), ("3e38", "seed \\+ result overflows")])
 def test_a_result_that_cannot_be_added_to_the_last_parameter_is_told(
     pico: Any, tmp_path: Path, result: str, told: str
