@@ -239,7 +239,7 @@ def _middle(runs: list[dict[str, float]]) -> float:
 
 
 PARTS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "task_arithmetic": lambda folder: beside_mergekit(folder / "1b", "task_arithmetic", 3),
+    "task_arithmetic": lambda folder: beside_mergekit(folder / "1b", "task_arithmetic", 5),
     "ties": lambda folder: beside_mergekit(folder / "1b", "ties", 1),
     "seven-b": lambda folder: seven_b(folder / "7b"),
 }
