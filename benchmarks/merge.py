@@ -7,7 +7,7 @@ task_arithmetic, ties   a 1.1B-shaped set beside mergekit; TIES has one turn, si
 seven-b                 a 7B-shaped set through a discovered program
 
 Whole command lines are measured, from start to finished folder: `selfdev apply` (pre-flight, jail, validation and saving
-included) and mergekit's own, by turns, on the same files. Needs 20 GB of disk below TMPDIR, 60 GB for 7B, and installs mergekit
+included) and mergekit's own, by turns, on the same files. Needs 25 GB of disk below TMPDIR, 52 GB for 7B, and installs mergekit
 in an environment of its own.
 """
 
@@ -239,7 +239,7 @@ def _middle(runs: list[dict[str, float]]) -> float:
 
 
 PARTS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "task_arithmetic": lambda folder: beside_mergekit(folder / "1b", "task_arithmetic", 3),
+    "task_arithmetic": lambda folder: beside_mergekit(folder / "1b", "task_arithmetic", 5),
     "ties": lambda folder: beside_mergekit(folder / "1b", "ties", 1),
     "seven-b": lambda folder: seven_b(folder / "7b"),
 }
@@ -257,15 +257,16 @@ def main() -> None:
             if part not in wanted:
                 continue
             big = part == "seven-b"
-            _need(Path(name), 6 * parameters(MISTRAL_7B) if big else 12 * parameters(TINY_LLAMA))
+            if big:
+                shutil.rmtree(Path(name) / "1b", ignore_errors=True)
+            there = 8 * parameters(TINY_LLAMA) if (Path(name) / "1b").exists() else 0  # seed and experts, bf16
+            _need(Path(name), 6 * parameters(MISTRAL_7B) if big else 14 * parameters(TINY_LLAMA) - there)
             before = conditions()
             raw[part] = measure(Path(name))
             shape = {"parameters": parameters(MISTRAL_7B if big else TINY_LLAMA), "experts": len(EXPERTS)}
             at[part] = before | shape | {"mergekit": VERSION, "load_after": [round(x, 2) for x in os.getloadavg()]}
             figures = figures_of(raw)
             print(write_results("merge", figures, at, raw), figures, flush=True)
-            if part == "ties":
-                shutil.rmtree(Path(name) / "1b")  # room for 7B
 
 
 def _need(folder: Path, size: float) -> None:

@@ -106,8 +106,11 @@ def rates_of(
 
 
 def _seed_of(config: CampaignConfig) -> tuple[str | None, str | None]:
-    """What a campaign's seed is called, whatever its revision."""
-    return config.models.family, config.models.seed and config.models.seed.partition("@")[0]
+    """What a campaign's seed is called; of a repository whatever its revision."""
+    from selfdev_core.merging.hub import is_repository
+
+    family, seed = config.models.family, config.models.seed
+    return family, seed.partition("@")[0] if seed and is_repository(seed) else seed
 
 
 def table_of(name: str, lines: list[Line]) -> Table:

@@ -17,7 +17,7 @@ _LOOK_BACK = 16  # parameters: more than a transformer block has
 
 
 class Heap:
-    """Told of each parameter before it is made; made before the doors close."""
+    """Told of each parameter before its task vectors are made, and when they are gone."""
 
     def __init__(self) -> None:
         self._trim = None

@@ -8,8 +8,8 @@ from selfdev_core.evaluation.graders.spec import Marks
 
 VERSION = "4"
 _LETTER = re.compile(r"\(?([A-Z])\)?\.?")
-# In this order: a letter called the answer, the last one; a capital that the answer begins with; the last one in brackets; a
-# small letter that the answer begins with; the last small one in brackets.
+# In this order: a letter called the answer, the last one; a letter that the answer begins with, unless that begins a list; the
+# last one in brackets.
 _OPENED = r"\s*+[*(\[{]*+(?i:(?:option|choice)\s++)?+[*(\[]*+"
 _SAID = rf"(?i:\banswer(?:\s++is\b|(?=\s*+:))|####)(?:\s*+:)?+{_OPENED}"
 _BOXED = r"\\(?:boxed|fbox)\s*+\{(?:\\text\{)?+[*(\[]*+"
@@ -23,8 +23,9 @@ _SMALL = r"([a-z])(?=[)\]}]|[.*]*+[^\S\n]*+(?:\n|\Z))"
 _STATED = re.compile(
     rf"(?:{_SAID}|{_BOXED})(?:([A-Z])\b(?!')(?:(?<![AI])|{_ENDED})|{_SMALL})|{_BARE}([A-Z])\b(?!'){_DONE}"
 )
-_FIRST = re.compile(r"\s*[*(\[]*([A-Z])(?:[*)\].:,]|\s*$|\s*\n)")
-_FIRST_SMALL = re.compile(r"\s*[*(\[]*([a-z])[)\]]")
+_FIRST = re.compile(r"\s*[*(\[]*(?:([A-Z])(?:[*)\].:,]|\s*$|\s*\n)|([a-z])[)\]])")
+_AND_MORE = re.compile(r"\s*[*(\[]*[A-Za-z][)\]]+\s*(?:,|(?i:and|or)\b)\s*[*(\[]*[A-Za-z][)\]]")
+_SECOND = re.compile(r"^[^\S\n]*[*(\[]*[bB][)\]]", re.MULTILINE)
 _BRACKETED = re.compile(r"\(([A-Z])\)|\b([A-Z])\)")
 _SMALL_BRACKETED = re.compile(r"(?<!\w)\(([a-z])\)")  # not `f(x)`, nor `mole(s)`
 
@@ -38,17 +39,24 @@ def refuse(reference: str) -> str:
 
 def chosen(answer: str) -> str | None:
     """The letter that the answer settles on, as a capital; None if it names none."""
-    ways = (
-        _STATED.findall,
-        _FIRST.match,
-        _BRACKETED.findall,
-        _FIRST_SMALL.match,
-        _SMALL_BRACKETED.findall,
-    )
-    for way in ways:
-        if found := way(answer):
-            return "".join(found.groups() if isinstance(found, re.Match) else found[-1]).upper()
+    for found in (
+        _STATED.findall(answer),
+        _first(answer),
+        _BRACKETED.findall(answer),
+        _SMALL_BRACKETED.findall(answer),
+    ):
+        if found:
+            return "".join(found[-1]).upper()
     return None
+
+
+def _first(answer: str) -> list[str]:
+    """The letter that the answer begins with; none where it begins to go through the choices."""
+    first = _FIRST.match(answer)
+    if first is None or _AND_MORE.match(answer):
+        return []
+    letter = "".join(first.groups(""))
+    return [] if letter in "aA" and _SECOND.search(answer) else [letter]
 
 
 def grade(answer: str, reference: str) -> Marks:

@@ -4,4 +4,5 @@ COEFFICIENT = 0.4
 
 
 def merge_models(model_dict, device):
-    return COEFFICIENT * sum(model_dict.values())
+    first, *others = model_dict.values()
+    return COEFFICIENT * sum(others, first)
