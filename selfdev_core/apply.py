@@ -20,6 +20,7 @@ from selfdev_core.result import CampaignResult, Contender
 from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.validate import validate
+from selfdev_core.sandbox.worker import Worker
 from selfdev_core.scratch import Scratch
 
 
@@ -71,12 +72,13 @@ def apply_program(
         if note is not None:
             note(f"note: {warning}")
     name = algorithm_id(source)
-    with Scratch() as scratch:
+    with (
+        Scratch() as scratch,
+        ModelFolder(base, out) as folder,
+        Worker(layers.grant(least_level), keep_memory=True) as worker,  # loads torch while this process does
+    ):
         bundles = write_bundles(base, others, scope, scratch.path)
-        with (
-            Sandbox(bundles, seconds, memory_gb, level=layers.grant(least_level)) as sandbox,
-            ModelFolder(base, out) as folder,
-        ):
+        with Sandbox(bundles, seconds, memory_gb, level=worker.level, worker=worker) as sandbox:
             sandbox.warm()
             check_finite(base, others, scope, note)
             verdict = validate(name, source, sandbox)

@@ -59,7 +59,9 @@ class Checkpoint:
         for path in self.files:
             try:
                 path.open("rb").close()  # safetensors says of what it may not read that it is not there
-                with safe_open(path, framework="pt") as file:  # checks the whole header and the file's size
+                with safe_open(
+                    path, framework="np"
+                ) as file:  # checks the whole header and the file's size, without torch
                     file.metadata()
                 self.pieces.update(read_header(path).pieces)
             except OSError as error:

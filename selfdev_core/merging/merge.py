@@ -33,6 +33,7 @@ def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope
     """The two bundles of a model set: `full` says where every task vector in scope comes from, `probes` holds small slices
     of some.
 
+    `full` has the largest parameters first: memory of new pages is dear, and each finds room where those before it were.
     Probes are slices of real task vectors (at most 24 × 40, never square, evenly spread over the parameters), so that
     thresholds and depth-dependent branches act on them as they act on the real thing.
     """
@@ -46,7 +47,7 @@ def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope
         probes[name] = {label: _slice(model.tensor(name)).float() - base for label, model in experts.items()}
     sources = {
         name: Sources(seed.pieces[name], {label: model.pieces[name] for label, model in experts.items()})
-        for name in names
+        for name in sorted(names, key=lambda name: -math.prod(seed.shapes[name]))
     }
     order = tuple(experts)
     return {

@@ -87,7 +87,6 @@ def _run(work: Work) -> dict[str, Any]:
                 work.vectors.forget(name)
                 header = {"name": name, "shape": list(bundle.shapes[name]), "dtype": "float32", "bytes": len(raw)}
                 del given, kept, result  # a big tensor must not wait for the next one
-                heap.spent()
                 write_frame(3, header, raw)
                 del raw
         return {"end": "accepted", "detail": ""}

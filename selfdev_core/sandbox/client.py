@@ -11,21 +11,20 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Literal
 
 from selfdev_core.records import Level, Reason
-from selfdev_core.sandbox import cgroup, layers, start
+from selfdev_core.sandbox import layers
 from selfdev_core.sandbox.bundle import Bundle, is_big
 from selfdev_core.sandbox.layers import SandboxError
 from selfdev_core.sandbox.received import Received, Refused, Run, Sink, died_of, readable
-from selfdev_core.sandbox.wire import WireError, encode, recv_frame
+from selfdev_core.sandbox.wire import WireError, encode
+from selfdev_core.sandbox.worker import Worker
 
 __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
 
@@ -34,7 +33,6 @@ __all__ = ["Given", "Run", "Sandbox", "SandboxError"]
 Given = Literal["real", "zeros", "zeros-renamed"]
 
 PROBE_SECONDS = 60.0  # probes are small however large the models are: a program that hangs must not hang for hours
-_START_SECONDS = 120.0
 _GRACE_SECONDS = 0.4
 _PIPE_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 
@@ -43,7 +41,8 @@ class Sandbox:
     """One warm worker over named bundles. Thread-safe: several threads may run programs at once.
 
     `seconds` bounds one run over a whole bundle (from the sending of the program to its last tensor, without the time that
-    the caller's sink takes); a run over a bundle named `probes` gets no more than 60 of them.
+    the caller's sink takes); a run over a bundle named `probes` gets no more than 60 of them. `worker`: one of this level that
+    is loading already; it is the sandbox's own from then on.
 
     Raises: SandboxError when the machine gives no level at all; a level that is asked for and not to be had shows at the
     first run.
@@ -56,6 +55,7 @@ class Sandbox:
         memory_gb: float,
         *,
         level: Level | Literal["auto"] = "auto",
+        worker: Worker | None = None,
     ) -> None:
         self.bundles = bundles
         self.seconds = seconds
@@ -63,9 +63,7 @@ class Sandbox:
         self.level: Level = layers.grant("process") if level == "auto" else level
         self._jobs = count(1)
         self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._group: cgroup.Cgroup | None = None
+        self._worker = worker
 
     def __enter__(self) -> Sandbox:
         return self
@@ -106,8 +104,8 @@ class Sandbox:
         return outcome or Run("crashed", "the sandbox worker dies when this program runs", {})
 
     def _oom_kills(self) -> int:
-        group = self._group
-        return 0 if group is None else group.oom_kills()
+        worker = self._worker
+        return 0 if worker is None or worker.group is None else worker.group.oom_kills()
 
     def _seconds(self, bundle: str) -> float:
         return min(self.seconds, PROBE_SECONDS) if bundle == "probes" else self.seconds
@@ -133,9 +131,7 @@ class Sandbox:
             os.close(result_read)
             os.close(status_read)
 
-    def _send(
-        self, source: str, bundle: str, given: Given, result_fd: int, status_fd: int
-    ) -> tuple[int, subprocess.Popen[bytes] | None]:
+    def _send(self, source: str, bundle: str, given: Given, result_fd: int, status_fd: int) -> tuple[int, Worker]:
         """The job's number and the worker that has it."""
         text = source.encode("utf-8", "surrogatepass")
         job = next(self._jobs)
@@ -149,11 +145,11 @@ class Sandbox:
         }
         with self._lock:
             for attempt in (1, 2):
-                control = self._started()
+                worker = self._started()
                 try:
-                    socket.send_fds(control, [b"R"], [result_fd, status_fd])
-                    control.sendall(encode(frame) + text)
-                    return job, self._process
+                    socket.send_fds(worker.control, [b"R"], [result_fd, status_fd])
+                    worker.control.sendall(encode(frame) + text)
+                    return job, worker
                 except (BrokenPipeError, ConnectionError):
                     self._stop()
                     if attempt == 2:
@@ -162,23 +158,23 @@ class Sandbox:
 
     def _kill(self, job: int) -> None:
         with self._lock:
-            if self._control is not None:
+            if self._worker is not None:
                 try:
-                    self._control.sendall(b"K" + encode({"job": job}))
+                    self._worker.control.sendall(b"K" + encode({"job": job}))
                 except (BrokenPipeError, ConnectionError):
                     self._stop()
 
-    def _abandon(self, worker: subprocess.Popen[bytes] | None) -> None:
+    def _abandon(self, worker: Worker) -> None:
         """End a worker that no longer does what it is told (stopped by a program, say); the next run starts another."""
         with self._lock:
-            if worker is not None and worker is self._process:
-                worker.kill()
+            if worker is self._worker:
+                worker.process.kill()
                 self._stop()
 
     def _collect(
         self,
         job: int,
-        worker: subprocess.Popen[bytes] | None,
+        worker: Worker,
         received: Received,
         seconds: float,
         result_fd: int,
@@ -231,51 +227,17 @@ class Sandbox:
             return Run(fault[0], readable(fault[1]), {})
         return received.cut_off(json.loads(status[4:])["exit"]) if status else None
 
-    def _started(self) -> socket.socket:
-        if self._control is not None and self._process is not None and self._process.poll() is None:
-            return self._control
-        self._stop()
-        ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            start.command("selfdev_core.sandbox.zygote", f"{theirs.fileno()}, {self.level!r}"),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=start.ENVIRONMENT | (start.KEEP_MEMORY if any(map(is_big, self.bundles.values())) else {}),
-            cwd="/",
-            start_new_session=True,
-        )
-        theirs.close()
-        self._group = cgroup.around(self._process.pid)
-        ours.settimeout(_START_SECONDS)
-        try:
-            ours.sendall(encode({"bundles": {name: str(Path(b.path).resolve()) for name, b in self.bundles.items()}}))
-            answer = recv_frame(ours)
-        except (OSError, EOFError, WireError) as error:
-            answer = {"fault": str(error)}
-        if "fault" in answer:
-            ours.close()
-            self._process.kill()
+    def _started(self) -> Worker:
+        if self._worker is None or not self._worker.alive():
             self._stop()
-            raise SandboxError(f"the sandbox worker did not start at level {self.level}: {answer['fault']}")
-        ours.settimeout(None)
-        self._control = ours
-        return ours
+            self._worker = Worker(self.level, keep_memory=any(map(is_big, self.bundles.values())))
+        self._worker.open(self.bundles)
+        return self._worker
 
     def _stop(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        if self._group is not None:
-            self._group.end()
-            self._group = None
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
 
 def _widen(pipe: int) -> None:

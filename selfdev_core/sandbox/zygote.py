@@ -1,6 +1,6 @@
 """The warm worker. Loads torch and maps the bundles once, closes the doors of its level, then forks one child per program.
 
-Started by `client.Sandbox` with an environment of its own. It is trusted code, but its memory is what every program
+Started by `worker.Worker` with an environment of its own. It is trusted code, but its memory is what every program
 inherits, so it holds nothing but weights of the seed and the experts. What it closes (namespaces, root folder, Landlock,
 privileges) is closed for every program at no cost per program; the rest (`doors.shut`) each child closes behind itself.
 """
@@ -27,12 +27,13 @@ from selfdev_core.sandbox.wire import encode, recv_exactly, recv_frame, write_al
 
 def main(control_fd: int, level: str) -> None:
     control = socket.socket(fileno=control_fd)
-    hello = recv_frame(control)
     try:
+        recv_frame(control)
         doors.leave(level)
         load_libraries()
-        bundles = {name: read_bundle(Path(path)) for name, path in hello["bundles"].items()}
         warm_up()
+        told = recv_frame(control)
+        bundles = {name: read_bundle(Path(path)) for name, path in told["bundles"].items()}
         os.environ.clear()  # thread counts, locale and hash seed have done their work
         gc.collect()
         gc.freeze()
@@ -42,6 +43,8 @@ def main(control_fd: int, level: str) -> None:
         mapped = _address_space()
         doors.lock(level)
         _test_the_doors(level, mapped, prepared)
+    except EOFError:  # ended before it was of use
+        return
     except Exception as error:
         control.sendall(encode({"fault": f"{type(error).__name__}: {error}"}))
         return

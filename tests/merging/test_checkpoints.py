@@ -104,6 +104,14 @@ def _edit(folder: Path, **settings: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | settings))
 
 
+def test_headers_are_read_without_torch_which_takes_a_second_to_load(pico: Any) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom selfdev_core.merging.checkpoints import Checkpoint\n"
+        f"assert Checkpoint(Path({str(pico.seed)!r})).shapes and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_this_user_may_not_read_is_named(copy: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

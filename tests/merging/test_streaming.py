@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -94,6 +95,15 @@ def test_a_sharded_folder_has_its_shards_and_an_index_and_what_is_not_merged_is_
     assert index["weight_map"] == given["weight_map"]
     with safe_open(out.files[0], framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_programs_are_given_the_largest_parameters_first(mixed: dict[str, Path], tmp_path: Path) -> None:
+    opened = {name: Checkpoint(folder) for name, folder in mixed.items()}
+    shapes = write_bundles(opened.pop("seed"), opened, "all", tmp_path)["full"].shapes
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    assert sizes == sorted(sizes, reverse=True) and next(iter(shapes)) == "model.embed_tokens.weight"
+    gates = [name for name in shapes if "gate_proj" in name]
+    assert gates == sorted(gates) and len(gates) > 1  # of the same size as they come in the file
 
 
 def test_a_program_that_fails_half_way_leaves_no_folder(pico: Any, tmp_path: Path) -> None:

@@ -214,11 +214,11 @@ def test_what_a_killed_maker_has_left_is_ended_when_the_next_group_is_made() -> 
 def test_a_worker_and_its_programs_live_in_a_bounded_group_that_ends_with_them(bundle: Bundle, level: Level) -> None:
     with Sandbox({"probes": bundle}, 1.0, 1.0, level=level) as sandbox:
         assert sandbox.run("def merge_models(m, device):\n    return m['alpha']\n", "probes").reason == "accepted"
-        group = sandbox._group
+        group = sandbox._worker and sandbox._worker.group
         assert group is not None and set(group.folders) == set(cgroup.CONTROLLERS)
         idle = 2 if level == "strict" else 1  # the worker, and who waits for it outside of its namespaces
         assert becomes(group, idle)
-        assert sandbox._process is not None and sandbox._process.pid in group.processes()
+        assert sandbox._worker is not None and sandbox._worker.process.pid in group.processes()
         memory = group.folders["memory"]
         bound = next(memory / name for name in ("memory.max", "memory.limit_in_bytes") if (memory / name).exists())
         assert int(bound.read_text()) < psutil.virtual_memory().total
@@ -271,4 +271,6 @@ def test_a_program_that_dies_because_others_have_taken_the_memory_runs_again_alo
     )
     with Sandbox({"probes": bundle}, 30.0, 1.0) as sandbox:
         assert sandbox.run(greedy, "probes").reason == "accepted"
-        assert sandbox._group is not None and sandbox._group.oom_kills() >= 2
+        assert (
+            sandbox._worker is not None and sandbox._worker.group is not None and sandbox._worker.group.oom_kills() >= 2
+        )

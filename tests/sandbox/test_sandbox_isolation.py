@@ -106,8 +106,8 @@ def test_random_programs_give_the_same_tensors_in_every_run_and_every_worker_als
     runs = [sandbox.run(source, "probes"), sandbox.run(source, "probes")]
     with Sandbox({"probes": bundle}, 30.0, 1.0) as other:
         runs += [other.run(source, "probes")]
-        assert other._process is not None
-        other._process.kill()
+        assert other._worker is not None
+        other._worker.process.kill()
         runs += [other.run(source, "probes")]
     assert [run.reason for run in runs] == ["accepted"] * 4, runs[0].detail
     for name, tensor in runs[0].tensors.items():

@@ -185,5 +185,5 @@ def test_a_sink_that_fails_before_the_first_tensor_ends_the_program(sandbox: San
 
 
 def _processes(sandbox: Sandbox) -> set[int]:
-    assert sandbox._process is not None
-    return {child.pid for child in psutil.Process(sandbox._process.pid).children(recursive=True)}
+    assert sandbox._worker is not None
+    return {child.pid for child in psutil.Process(sandbox._worker.process.pid).children(recursive=True)}

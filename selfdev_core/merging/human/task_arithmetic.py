@@ -5,4 +5,7 @@ COEFFICIENT = 0.4
 
 def merge_models(model_dict, device):
     first, *others = model_dict.values()
-    return COEFFICIENT * sum(others, first)
+    total = first.clone()
+    for vector in others:
+        total += vector
+    return total.mul_(COEFFICIENT)
