@@ -14,10 +14,12 @@ from selfdev_core.merging.fit import check_finite, check_headers
 from selfdev_core.merging.hub import Source, is_repository
 from selfdev_core.merging.merge import merge_into, write_bundles
 from selfdev_core.merging.saved import ModelFolder
+from selfdev_core.merging.scope import merged_names
 from selfdev_core.prepare import model_sources
 from selfdev_core.records import Level, Scope
 from selfdev_core.result import CampaignResult, Contender
 from selfdev_core.sandbox import layers
+from selfdev_core.sandbox.bundle import is_big
 from selfdev_core.sandbox.client import Sandbox
 from selfdev_core.sandbox.validate import validate
 from selfdev_core.sandbox.worker import Worker
@@ -72,13 +74,14 @@ def apply_program(
         if note is not None:
             note(f"note: {warning}")
     name = algorithm_id(source)
+    big = is_big({name: base.shapes[name] for name in merged_names(base, scope)}, others)
     with (
         Scratch() as scratch,
         ModelFolder(base, out) as folder,
-        Worker(layers.grant(least_level), keep_memory=True) as worker,  # loads torch while this process does
+        Worker(layers.grant(least_level), keep_memory=big) as worker,  # loads torch while this process does
     ):
         bundles = write_bundles(base, others, scope, scratch.path)
-        with Sandbox(bundles, seconds, memory_gb, level=worker.level, worker=worker) as sandbox:
+        with Sandbox(bundles, seconds, memory_gb, worker=worker) as sandbox:
             sandbox.warm()
             check_finite(base, others, scope, note)
             verdict = validate(name, source, sandbox)

@@ -3,7 +3,8 @@
 A program defines `merge_models(model_dict, device)`. It is called once per merged parameter. `model_dict` maps each
 expert's name to its task vector (expert minus seed; float32, all of one shape); the result is one tensor of that shape
 and is added to the seed's tensor (Self-Developing, section 3: task vectors relative to the seed). A program whose
-function also declares `layer` is given a `Layer`. Inputs must not be changed in place.
+function also declares `layer` is given a `Layer`. Inputs must not be changed in place. The order in which parameters come is not
+promised.
 """
 
 from __future__ import annotations

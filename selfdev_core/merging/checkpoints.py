@@ -59,9 +59,8 @@ class Checkpoint:
         for path in self.files:
             try:
                 path.open("rb").close()  # safetensors says of what it may not read that it is not there
-                with safe_open(
-                    path, framework="np"
-                ) as file:  # checks the whole header and the file's size, without torch
+                # checks the whole header and the file's size, without loading torch
+                with safe_open(path, framework="np") as file:
                     file.metadata()
                 self.pieces.update(read_header(path).pieces)
             except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,9 +87,9 @@ def read_bundle(path: Path) -> tuple[Bundle, TaskVectors]:
     return Bundle(path, experts, _shapes(sources), index["blocks"]), TaskVectors(sources)
 
 
-def is_big(bundle: Bundle) -> bool:
-    """Whether its task vectors are made anew for each program, being too much to keep."""
-    return 4 * len(bundle.experts) * sum(map(math.prod, bundle.shapes.values())) > SMALL
+def is_big(shapes: Mapping[str, tuple[int, ...]], experts: Collection[str]) -> bool:
+    """Whether the task vectors of a bundle are made anew for each program, being too much to keep."""
+    return 4 * len(experts) * sum(map(math.prod, shapes.values())) > SMALL
 
 
 def _shapes(sources: Mapping[str, Sources]) -> dict[str, tuple[int, ...]]:

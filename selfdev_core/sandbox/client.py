@@ -1,4 +1,4 @@
-"""The trusted side of the sandbox: starts the warm worker, sends programs, keeps the deadline, checks what comes back.
+"""The trusted side of the sandbox: has a warm worker, sends programs, keeps the deadline, checks what comes back.
 
 `Sandbox(bundles, seconds, memory_gb, level="auto")`: `level` is "strict", "standard", "process", or "auto" for the best
 that the machine gives; `sandbox.level` names the granted one. `layers.available()` says what this machine can give.
@@ -41,8 +41,8 @@ class Sandbox:
     """One warm worker over named bundles. Thread-safe: several threads may run programs at once.
 
     `seconds` bounds one run over a whole bundle (from the sending of the program to its last tensor, without the time that
-    the caller's sink takes); a run over a bundle named `probes` gets no more than 60 of them. `worker`: one of this level that
-    is loading already; it is the sandbox's own from then on.
+    the caller's sink takes); a run over a bundle named `probes` gets no more than 60 of them. `worker`: one that
+    is loading already, whose level counts then; the sandbox ends it.
 
     Raises: SandboxError when the machine gives no level at all; a level that is asked for and not to be had shows at the
     first run.
@@ -60,6 +60,8 @@ class Sandbox:
         self.bundles = bundles
         self.seconds = seconds
         self.memory_bytes = int(memory_gb * 2**30)
+        if worker is not None:
+            level = worker.level
         self.level: Level = layers.grant("process") if level == "auto" else level
         self._jobs = count(1)
         self._lock = threading.Lock()
@@ -73,12 +75,8 @@ class Sandbox:
 
     def warm(self) -> None:
         """Start the worker without waiting for it: the first run finds it ready, or is told why it did not start."""
-
-        def start_it() -> None:
-            with self._lock, suppress(SandboxError):
-                self._started()
-
-        threading.Thread(target=start_it, name="sandbox-start", daemon=True).start()
+        with self._lock:
+            self._current()
 
     def close(self) -> None:
         """End the worker and every program it still runs."""
@@ -105,7 +103,8 @@ class Sandbox:
 
     def _oom_kills(self) -> int:
         worker = self._worker
-        return 0 if worker is None or worker.group is None else worker.group.oom_kills()
+        group = None if worker is None else worker.group
+        return 0 if group is None else group.oom_kills()
 
     def _seconds(self, bundle: str) -> float:
         return min(self.seconds, PROBE_SECONDS) if bundle == "probes" else self.seconds
@@ -228,10 +227,22 @@ class Sandbox:
         return received.cut_off(json.loads(status[4:])["exit"]) if status else None
 
     def _started(self) -> Worker:
+        worker = self._current()
+        try:
+            worker.wait()
+        except BaseException:
+            self._stop()
+            raise
+        return worker
+
+    def _current(self) -> Worker:
+        """The worker, perhaps loading still; a new one where there is none or it has ended."""
         if self._worker is None or not self._worker.alive():
             self._stop()
-            self._worker = Worker(self.level, keep_memory=any(map(is_big, self.bundles.values())))
-        self._worker.open(self.bundles)
+            self._worker = Worker(
+                self.level, keep_memory=any(is_big(one.shapes, one.experts) for one in self.bundles.values())
+            )
+        self._worker.tell(self.bundles)
         return self._worker
 
     def _stop(self) -> None:

@@ -41,6 +41,7 @@ def split() -> None:
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     pid = os.fork()
     if pid == 0:
+        die_with_parent()
         socket.sethostname("sandbox")
         return
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))

@@ -1,9 +1,11 @@
-"""The warm worker's process, as the trusted side holds it: started, told its bundles, ended."""
+"""The warm worker's process, as the trusted side holds it: started, told its bundles, waited for, ended."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,27 +19,50 @@ _START_SECONDS = 120.0
 _END_SECONDS = 5.0
 
 
+class _Starter:
+    """Starts processes in one thread that lasts: the kernel ends a worker with the thread that has started it
+    (`namespaces.die_with_parent`)."""
+
+    def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
+
+    def start(self, command: list[str], control_fd: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return self._threads.submit(
+            subprocess.Popen,
+            command,
+            pass_fds=(control_fd,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        ).result()
+
+
+_STARTER = _Starter()
+
+
 class Worker:
-    """A process that loads its libraries at once, goes on when it is told its bundles (`open`), and then takes programs over
-    `control`. `keep_memory`: for big tensors, see `start.KEEP_MEMORY`."""
+    """A process that loads its libraries at once, maps its bundles when it is told them (`tell`), and takes programs over
+    `control` when it is ready (`wait`). `keep_memory`: for big tensors, see `start.KEEP_MEMORY`."""
 
     def __init__(self, level: Level, *, keep_memory: bool) -> None:
         self.level = level
+        self._told = self._ready = False
         self.control, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
+            self.process = _STARTER.start(
                 start.command("selfdev_core.sandbox.zygote", f"{theirs.fileno()}, {level!r}"),
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=start.ENVIRONMENT | (start.KEEP_MEMORY if keep_memory else {}),
-                cwd="/",
-                start_new_session=True,
+                theirs.fileno(),
+                start.ENVIRONMENT | (start.KEEP_MEMORY if keep_memory else {}),
             )
         self.group = cgroup.around(self.process.pid)
-        self._opened = False
-        with suppress(OSError):  # dead already: `open` tells it
-            self._tell({})  # the group is round it: it may begin, and start processes of its own
+        with suppress(OSError):  # dead already
+            self.control.sendall(encode({}))  # the group is round it: it may begin, and start processes of its own
 
     def __enter__(self) -> Worker:
         return self
@@ -45,33 +70,39 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, bundles: dict[str, Bundle]) -> None:
-        """Have it map the bundles and close its doors; waits until it is ready. Does nothing a second time.
+    def tell(self, bundles: dict[str, Bundle]) -> None:
+        """Have it map the bundles and close its doors, once it has loaded; does not wait for it. Once only."""
+        if not self._told:
+            self._told = True
+            with suppress(OSError):  # it has ended; `wait` hears why
+                paths = {name: str(Path(bundle.path).resolve()) for name, bundle in bundles.items()}
+                self.control.sendall(encode({"bundles": paths}))
 
-        Raises: SandboxError when it cannot; it is ended then.
-        """
-        if self._opened:
+    def wait(self) -> None:
+        """Until it is ready. Raises: SandboxError when it is not going to be; it is ended then."""
+        if self._ready:
             return
-        self.control.settimeout(_START_SECONDS)
         try:
-            with suppress(BrokenPipeError):  # it has said why it ended
-                self._tell({"bundles": {name: str(Path(b.path).resolve()) for name, b in bundles.items()}})
+            self.control.settimeout(_START_SECONDS)
             answer = recv_frame(self.control)
+            self.control.settimeout(None)
         except (OSError, EOFError, WireError) as error:
             answer = {"fault": str(error)}
+        except BaseException:
+            self.close()
+            raise
         if "fault" in answer:
             self.close()
             raise SandboxError(f"the sandbox worker did not start at level {self.level}: {answer['fault']}")
-        self.control.settimeout(None)
-        self._opened = True
+        self._ready = True
 
     def alive(self) -> bool:
         return self.process.poll() is None
 
     def close(self) -> None:
-        """End it and every program that it still runs."""
+        """End it and every program that it still runs; a second time changes nothing."""
         self.control.close()
-        if not self._opened:  # it is loading still and would not notice
+        if not self._ready:  # it may be busy loading
             self.process.kill()
         try:
             self.process.wait(_END_SECONDS)
@@ -81,6 +112,3 @@ class Worker:
         if self.group is not None:
             self.group.end()
             self.group = None
-
-    def _tell(self, frame: dict[str, object]) -> None:
-        self.control.sendall(encode(frame))

@@ -28,11 +28,13 @@ from selfdev_core.sandbox.wire import encode, recv_exactly, recv_frame, write_al
 def main(control_fd: int, level: str) -> None:
     control = socket.socket(fileno=control_fd)
     try:
-        recv_frame(control)
+        if _heard(control) is None:
+            return
         doors.leave(level)
         load_libraries()
         warm_up()
-        told = recv_frame(control)
+        if (told := _heard(control)) is None:
+            return
         bundles = {name: read_bundle(Path(path)) for name, path in told["bundles"].items()}
         os.environ.clear()  # thread counts, locale and hash seed have done their work
         gc.collect()
@@ -43,13 +45,19 @@ def main(control_fd: int, level: str) -> None:
         mapped = _address_space()
         doors.lock(level)
         _test_the_doors(level, mapped, prepared)
-    except EOFError:  # ended before it was of use
-        return
     except Exception as error:
         control.sendall(encode({"fault": f"{type(error).__name__}: {error}"}))
         return
     control.sendall(encode({"ready": True}))
     _Server(control, bundles, mapped, prepared).serve()
+
+
+def _heard(control: socket.socket) -> dict[str, Any] | None:
+    """The next frame; None when the trusted side is gone."""
+    try:
+        return recv_frame(control)
+    except EOFError:
+        return None
 
 
 def _address_space() -> int:

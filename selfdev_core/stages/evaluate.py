@@ -22,7 +22,7 @@ from selfdev_core.stages.jobs import EvaluateJob, Program
 from selfdev_core.store.references import Reference
 from selfdev_core.workspace import Workspace
 
-NAME, VERSION = "evaluate", 1_000 * CONTRACT_VERSION + 3
+NAME, VERSION = "evaluate", 1_000 * CONTRACT_VERSION + 4
 
 
 def evaluate(job: EvaluateJob, workspace: Workspace) -> EvaluateManifest:

@@ -24,7 +24,7 @@ from selfdev_core.tensors.mapped import DTYPES
 from selfdev_core.tensors.written import TensorFile
 from selfdev_core.workspace import Limits, Workspace
 
-NAME, VERSION = "merge", 1_000 * CONTRACT_VERSION + 2
+NAME, VERSION = "merge", 1_000 * CONTRACT_VERSION + 3
 PATIENCE = 4  # times the limit of seconds for a program that kept to it once
 
 

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from selfdev_core import apply
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError, SelfdevError
+from selfdev_core.merging.hub import Source
 from selfdev_core.result import CampaignResult, Contender
 
 
@@ -63,3 +65,19 @@ def test_an_export_that_ends_early_leaves_nothing_and_can_be_repeated(
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     with pytest.raises(ConfigError, match="exists already"):
         apply.export_winner(result, "winner", out)
+
+
+@pytest.mark.parametrize("where", ["write_bundles", "check_finite", "validate"])
+def test_a_merge_that_ends_early_leaves_no_process_and_no_folder(
+    pico: Any, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    monkeypatch.setattr(apply, where, interrupted)
+    seed, experts = Source(pico.seed, "seed"), {name: Source(folder, name) for name, folder in pico.experts.items()}
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply_program("def merge_models(m, d): ...", seed, experts, "mlp", tmp_path / "out", 5.0, 1.0)
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert not list(tmp_path.iterdir())
