@@ -154,7 +154,10 @@ def copied(models: Path, out: Path) -> float:
 
 
 def apart(one: Path, other: Path) -> float:
-    """Root mean square of the difference of two merged models, in units of what the merge changed (sampled tensors)."""
+    """Root mean square of the difference of two merged models, in units of what the merge changed (sampled tensors).
+
+    It is not zero, since mergekit computes in bfloat16 here, as its users have it, and programs in float32: TIES then cuts and
+    elects otherwise for entries near the cut or near zero. In float32 both give the same (`make test-mergekit`)."""
     import torch
 
     from selfdev_core.merging.checkpoints import Checkpoint
@@ -218,7 +221,8 @@ def seven_b(folder: Path) -> dict[str, object]:
 
 
 def figures_of(raw: dict[str, Any]) -> dict[str, object]:
-    """`peak_memory_ratio`: of the processes' own memory, for the worse method; `ratio_to_copy_speed`: for the faster one."""
+    """`peak_memory_ratio`: of the processes' own memory, for the worse method; `ratio_to_copy_speed`: for the faster one;
+    `seven_b_peak_gb`: the upper bound, see `seven_b`."""
     found: dict[str, object] = {}
     memory, copying = [], []
     for method in RECIPES:
@@ -230,7 +234,7 @@ def figures_of(raw: dict[str, Any]) -> dict[str, object]:
     if memory:
         found |= {"peak_memory_ratio": round(max(memory), 2), "ratio_to_copy_speed": round(max(copying), 2)}
     if "seven-b" in raw:
-        found["seven_b_peak_gb"] = round(raw["seven-b"]["resident"], 2)
+        found["seven_b_peak_gb"] = round(raw["seven-b"]["upper"], 2)
     return found
 
 

@@ -141,4 +141,4 @@ def _so_far(result: CampaignResult) -> list[Standing]:
 
 
 def _score(card: Scorecard | None) -> str:
-    return f"{card.score:.1%}" if card else "–"
+    return card.told if card else "–"

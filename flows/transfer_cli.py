@@ -63,7 +63,7 @@ def table_of(one: TransferResult) -> Table:
         if row.verdict is not None and not row.verdict.accepted:
             table.add_row("", row.label, row.verdict.reason, "", "")
         elif row.validation is not None:
-            scores = (f"{card.score:.1%}" if card else "–" for card in (row.search, row.validation, row.test))
+            scores = (card.told if card else "–" for card in (row.search, row.validation, row.test))
             table.add_row("★" if row.subject == one.winner else "", row.label, *scores)
     return table
 

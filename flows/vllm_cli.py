@@ -44,9 +44,14 @@ def start(
     max_model_len: Annotated[int | None, typer.Option(help="Longest prompt with answer, tokens.", min=16)] = None,
     python: Annotated[Path | None, typer.Option(help="Python of another vLLM environment.")] = None,
 ) -> None:
-    """Run one engine here until Ctrl-C, for campaigns that name it in `engine.urls`: it stays warm between them."""
+    """Run one engine here until Ctrl-C, for campaigns that name it in `engine.urls`: it stays warm between them.
+
+    Where vLLM is not installed yet, that is done first.
+    """
     from selfdev_core.engines.config import EngineConfig
     from selfdev_core.engines.vllm.by_hand import run_engine
+    from selfdev_core.engines.vllm.environment import environment_folder
+    from selfdev_core.engines.vllm.slots import gpus_of
 
     config = EngineConfig(
         kind="vllm",
@@ -58,6 +63,9 @@ def start(
         kv_cache_gb=kv_cache_gb,
         max_model_len=max_model_len,
     )
+
+    if python is None and not environment_folder().exists():
+        install(gpu=bool(gpus_of(config)))
 
     def ready(url: str, dtype: str) -> None:
         console.print(f"ready: {url}\nin a campaign file:  engine: {{kind: vllm, dtype: {dtype}, urls: ['{url}']}}")

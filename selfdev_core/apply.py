@@ -9,7 +9,7 @@ from pathlib import Path
 from selfdev_core.algorithm.canonical import algorithm_id
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError, SelfdevError
-from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.checkpoints import open_set
 from selfdev_core.merging.fit import check_finite, check_headers
 from selfdev_core.merging.hub import Source, is_repository
 from selfdev_core.merging.merge import merge_into, write_bundles
@@ -68,8 +68,7 @@ def apply_program(
     Raises: CheckpointError when the models do not fit or `out` exists; SelfdevError naming the verdict when the program
     fails on these models; SandboxError when the machine gives less than `least_level`.
     """
-    base = Checkpoint(seed.folder)
-    others = {name: Checkpoint(source.folder) for name, source in experts.items()}
+    base, others = open_set(seed.folder, {name: source.folder for name, source in experts.items()})
     for warning in check_headers(base, others, scope):
         if note is not None:
             note(f"note: {warning}")

@@ -116,11 +116,12 @@ def as_markdown(found: Baselines) -> str:
 
 
 def score_of(card: Scorecard | None) -> str:
-    """`71.9 (65.8–77.3)`, or a dash."""
+    """`71.9 (65.8–77.3)`, and what any reading gives that gives another: `; strict 41.0%`; or a dash."""
     if card is None:
         return "–"
     found = wilson(card.outcomes.count("right"), len(card.outcomes))
-    return f"{100 * found.value:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+    other = f"; {card.otherwise}" if card.otherwise else ""
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f}){other}"
 
 
 def by_id(grids: HumanGrids) -> dict[str, HumanAlgorithm]:

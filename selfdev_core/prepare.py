@@ -18,7 +18,7 @@ from selfdev_core.evaluation.questions import QuestionBlock, set_of, store_quest
 from selfdev_core.evaluation.sources import QuestionSource, load_questions
 from selfdev_core.home import selfdev_home
 from selfdev_core.iteration import CampaignPlan, TargetPlan
-from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.checkpoints import open_set
 from selfdev_core.merging.fit import check_fit
 from selfdev_core.merging.hub import Source, resolve
 from selfdev_core.merging.stamps import Stamps, stamps_of
@@ -199,8 +199,7 @@ def check_models(
     seed: Path, experts: dict[str, Path], scope: Scope, note: Callable[[str], None] | None = None
 ) -> Models:
     """Open every checkpoint, check that they fit together, and name them by content; `note` hears warnings and progress."""
-    opened = Checkpoint(seed)
-    others = {name: Checkpoint(folder) for name, folder in experts.items()}
+    opened, others = open_set(seed, experts)
     looks = {name: stamps_of(model) for name, model in others.items()}
     look = stamps_of(opened)
     for warning in check_fit(opened, others, scope, note):

@@ -184,6 +184,15 @@ def test_nothing_that_a_task_runs_can_load_questions_that_are_not_in_its_job() -
     assert not [name for name in seen if name.endswith("evaluation.sources") or "evaluation.benchmarks" in name]
 
 
+def test_only_the_last_steps_can_open_the_test_split() -> None:
+    openers = {
+        _name(path)
+        for path in FILES
+        if not _name(path).startswith("tests/") and any(name.endswith(".open_test_split") for name in _imports(path))
+    }
+    assert openers == {"selfdev_core/finalists.py", "selfdev_core/transfer.py"}
+
+
 def test_files_are_small_enough_to_hold_in_the_head() -> None:
     long = {
         _name(path): count for path in FILES if (count := len(path.read_text(encoding="utf-8").splitlines())) >= 350

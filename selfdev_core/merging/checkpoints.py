@@ -120,6 +120,20 @@ class Checkpoint:
         return total.hexdigest()
 
 
+def open_set(seed: Path, experts: Mapping[str, Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
+    """The seed and the experts, opened. Raises: CheckpointError naming everything that keeps one of them from being opened."""
+    found: dict[str, Checkpoint] = {}
+    faults = []
+    for name, folder in {"": seed, **experts}.items():
+        try:
+            found[name] = Checkpoint(folder)
+        except CheckpointError as error:
+            faults.append(str(error))
+    if faults:
+        raise CheckpointError("\n".join(faults))
+    return found.pop(""), found
+
+
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     """The shards that the index names and that are there, or the one file; other weights in the folder are no part of it."""
     found = {path.name: path for path in sorted(folder.glob("*.safetensors"))}

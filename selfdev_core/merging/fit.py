@@ -60,7 +60,7 @@ def check_fit(
 def check_headers(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) -> tuple[str, ...]:
     """The part of `check_fit` that reads no weight."""
     found = compare(seed, experts, scope)
-    _refuse(found.faults)
+    _refuse(found.faults, found.warnings)
     return found.warnings
 
 
@@ -73,9 +73,10 @@ def check_finite(
     _refuse((*torn, *_not_finite(seed, experts, scope, note or (lambda _: None))))
 
 
-def _refuse(faults: tuple[str, ...]) -> None:
+def _refuse(faults: tuple[str, ...], warnings: tuple[str, ...] = ()) -> None:
     if faults:
-        raise CheckpointError("the models cannot be merged:\n  " + "\n  ".join(faults))
+        lines = ["the models cannot be merged:", *faults, *(f"(and, no obstacle) {one}" for one in warnings)]
+        raise CheckpointError("\n  ".join(lines))
 
 
 def compare(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope) -> Fit:

@@ -87,7 +87,7 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
     how = f"on {devices} device(s), always busy, and {workers} programs at once on CPUs, one after the other"
     lines.append(Line("time", "wall time", *wall, "hours", how))
     price, currency = config.budget.price_per_device_hour, config.budget.currency
-    if price is not None:
-        how = f"{price:g} per device hour (budget.price_per_device_hour)"
-        lines.append(Line("cost", "all", *busy.times(price), currency, how))
-    return lines
+    if price is None:
+        return [*lines, Line("cost", "all", None, None, currency, "set budget.price_per_device_hour")]
+    how = f"{price:g} per device hour (budget.price_per_device_hour)"
+    return [*lines, Line("cost", "all", *busy.times(price), currency, how)]

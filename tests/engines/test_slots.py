@@ -154,6 +154,27 @@ def test_an_engine_by_hand_is_on_one_gpu_or_the_cpu_unless_told_otherwise(
     assert f"--tensor-parallel-size {max(1, len(seen.split(',')))} " in told
 
 
+@pytest.mark.parametrize(("visible", "build"), [("0", "gpu"), ("", "cpu")])
+def test_starting_an_engine_installs_vllm_where_it_is_not_there(
+    tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch, visible: str, build: str
+) -> None:
+    def install(wanted: str) -> Path:
+        made.append(wanted)
+        folder = tmp_path / "vllm" / "environment" / "bin"
+        folder.mkdir(parents=True)
+        return says(tmp_path, '[ "$1" = -c ] && echo 0.32.1 || echo "an engine"').rename(folder / "python")
+
+    made: list[str] = []
+    monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("selfdev_core.engines.vllm.by_hand.named_socket", lambda name: tmp_path / name)
+    monkeypatch.setattr("selfdev_core.engines.vllm.environment.install", install)
+    for _ in range(2):
+        done = CliRunner().invoke(vllm_app, ["start", str(pico.seed)])
+        assert "an engine" in str(done.exception)
+    assert made == [build]
+
+
 def test_a_slot_that_is_closed_starts_no_engine(tmp_path: Path, pico: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFDEV_HOME", str(tmp_path))
     (slot,) = slots_of(EngineConfig(kind="vllm", python=Path("/bin/false"), gpus=0), tmp_path)

@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from selfdev_core.config import CampaignConfig
+from selfdev_core.engines.config import EngineConfig
+from selfdev_core.engines.vllm.environment import version_of
 from tests.flows.conftest import GUIDE, TINY, Selfdev, environment_of
 from tests.planning.test_shapes import MISTRAL
 
@@ -58,6 +61,28 @@ def small(folder: Path) -> None:
         next(part for part in re.findall(r"```yaml\n(.*?)```", many, re.DOTALL) if "transfer:" in part)
     )
     (folder / "other.yaml").write_text(yaml.safe_dump(target["transfer"]))
+
+
+def test_the_command_that_installs_vllm_works(tmp_path: Path) -> None:
+    """Real pip in a real environment; the package is an empty one of that name, since the real one has gigabytes."""
+    docs = Path(__file__).parents[2] / "docs"
+    guides = [docs / name for name in (*GPUS, "my-own-models.md", "my-own-questions.md")]
+    apart = "".join("".join(re.findall(r"```console\n(.*?)```", guide.read_text(), re.DOTALL)) for guide in guides)
+    assert apart.split("\n") == ["selfdev vllm install", ""]  # all other commands are run as they stand
+    metadata = "vllm-0.32.7.dist-info"
+    with zipfile.ZipFile(tmp_path / "vllm-0.32.7-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.7\n")
+        wheel.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{metadata}/RECORD", "")
+    environment = environment_of(tmp_path / "home") | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path),
+    }
+    done = subprocess.run(["bash", "-c", apart], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    python = tmp_path / "home" / "vllm" / "environment" / "bin" / "python"
+    assert version_of(EngineConfig(kind="vllm", python=python)) == "0.32.7"
 
 
 LONG = ("selfdev run", "selfdev baselines", "selfdev transfer", "selfdev doctor")  # seconds to minutes

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selfdev_core.errors import CheckpointError
-from selfdev_core.merging.checkpoints import Checkpoint
+from selfdev_core.merging.checkpoints import Checkpoint, open_set
 from selfdev_core.merging.fit import check_fit
 from selfdev_core.merging.saved import save_merged
 from selfdev_core.merging.scope import in_scope
@@ -102,6 +102,15 @@ def _folder_instead(path: Path) -> None:
 def _edit(folder: Path, **settings: object) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | settings))
+
+
+def test_all_that_cannot_be_opened_is_told_at_once(pico: Any, copy: Path, tmp_path: Path) -> None:
+    (copy / "config.json").unlink()
+    with pytest.raises(CheckpointError) as refusal:
+        open_set(pico.seed, {"one": copy, "fine": pico.experts["beta"], "two": tmp_path / "absent"})
+    assert "has no config.json" in str(refusal.value) and "absent: no such checkpoint folder" in str(refusal.value)
+    seed, experts = open_set(pico.seed, pico.experts)
+    assert seed.folder == pico.seed and set(experts) == set(pico.experts)
 
 
 def test_headers_are_read_without_torch_which_takes_a_second_to_load(pico: Any) -> None:

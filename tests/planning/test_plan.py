@@ -52,9 +52,9 @@ def test_programs_are_counted_arm_by_arm_and_iteration_one_once() -> None:
 
 
 def test_expected_never_exceeds_the_bound_and_the_bound_grows_with_the_campaign() -> None:
+    price = {"price_per_device_hour": 2.0}
     small, big = (
-        planned(campaign(), tokens_per_second=100),
-        planned(campaign(factory={"samples": 400}), tokens_per_second=100),
+        planned(campaign(budget=price, **more), tokens_per_second=100) for more in ({}, {"factory": {"samples": 400}})
     )
     for key, line in small.items():
         assert line.expected is not None and line.at_most is not None and line.expected <= line.at_most, key
@@ -96,6 +96,7 @@ def test_stated_rates_give_hours_and_money_and_without_any_none_are_claimed() ->
     answers = found["work", "tokens sampled in answers"].expected or 0.0
     assert found["time", "answering questions"].expected == pytest.approx(answers / 50.0 / 3600)
     assert "as stated" in found["work", "programs evaluated"].how
+    assert planned(campaign(), tokens_per_second=50.0)["cost", "all"].how == "set budget.price_per_device_hour"
     unknown = planned(priced)
     assert unknown["time", "all"].expected is None and ("cost", "all") not in unknown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import torch
 
 from selfdev_core.merging.checkpoints import Checkpoint
 from selfdev_core.preference.saves import last_save, saves_of
@@ -69,6 +72,37 @@ def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_wei
     assert steps == list(range(reached + 1, 31))
     assert again.losses == whole.losses and len(again.losses) == 30
     assert Checkpoint(tmp_path / "killed").sha256() == Checkpoint(tmp_path / "whole").sha256()
+
+
+@pytest.mark.slow
+def test_a_killed_training_in_two_processes_goes_on_from_its_last_save(tmp_path: Path) -> None:
+    settings, saves = LORA | {"steps": 30, "processes": 2}, tmp_path / "saves"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_with_saves, args=(tmp_path / "killed", settings, "", saves)
+    )
+    process.start()
+    deadline = time.monotonic() + 300
+    while not list(saves.glob("checkpoint-1?/trainer_state.json")):
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.pid is not None
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not psutil.wait_procs(ranks, 30)[1]  # they end with it
+    state = Path(last_save(saves) or "") / "trainer_state.json"
+    told = json.loads(state.read_text())
+    assert 10 <= told["global_step"] < 30
+    next(entry for entry in told["log_history"] if "loss" in entry)["loss"] = (
+        99.0  # comes out if the save is gone on from
+    )
+    state.write_text(json.dumps(told))
+    again = train(tmp_path / "killed", settings, saves=str(saves), save_steps=5)
+    whole = train(tmp_path / "whole", settings)
+    assert again.losses[0] == 99.0 and again.losses[1:] == pytest.approx(whole.losses[1:], abs=0.02)
+    one, two = Checkpoint(tmp_path / "killed"), Checkpoint(tmp_path / "whole")
+    for name in one.shapes:
+        torch.testing.assert_close(one.tensor(name), two.tensor(name), rtol=0.05, atol=3e-3)
 
 
 def _steps_done(steps: list[int]) -> pytest.MonkeyPatch:
