@@ -61,6 +61,24 @@ def test_an_expert_answers_as_by_transformers(engine: VllmEngine, prompts: list[
         assert sum(a == b for a, b in zip(found, expected, strict=True)) >= 56
 
 
+def test_more_questions_and_stops_than_vllm_takes_in_one_request_are_answered_all_the_same(
+    engine: VllmEngine, prompts: list[str]
+) -> None:
+    def cut(text: str) -> str:
+        return min((text.split(stop, 1)[0] for stop in stops), key=len)
+
+    stops = tuple(f"\n#### {digit}" for digit in range(1, 8))
+    many = [f"{prompt[:-3]}{' ' * (i // len(prompts))}\nA:" for i, prompt in enumerate(prompts * 6)][:1100]
+    given = engine.answer(SEED, None, many, max_new_tokens=36, batch_size=2000, stop=stops)
+    alone = [
+        one
+        for at in (0, 550)
+        for one in engine.answer(SEED, None, many[at : at + 550], max_new_tokens=36, batch_size=550)
+    ]
+    assert [cut(one.text) for one in given] == [cut(one.text) for one in alone]
+    assert sum(cut(one.text) != one.text for one in alone) > 300
+
+
 def test_no_prefix_of_other_weights_is_used(
     engine: VllmEngine,
     open_engine: Callable[[EngineConfig], Told],
