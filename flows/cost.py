@@ -22,7 +22,7 @@ from selfdev_core.store.artifacts import ArtifactStore
 
 _HOUR = 3600.0
 _NONE = "–"
-_COLUMNS = (
+_MEASURES = (
     *("units", "time", "on top", "device hours", "programs", "questions", "tokens"),
     *("found", "retries", "remade", "repeated"),
 )
@@ -99,16 +99,16 @@ def print_cost(campaign: str, as_json: bool, console: Console) -> None:
 
 
 def _table(ledger: Ledger) -> Table:
-    """A row per stage; a column in which nothing stands is left out, so that the rest fits a narrow window."""
+    """A column per stage, so that it fits a narrow window; a measure of which no stage has anything is left out."""
     table = Table(title=f"{ledger.campaign}: finished work, each unit once", title_justify="left")
-    rows = {name: _row(stage) for name, stage in _ordered(ledger)}
-    columns = [column for column in _COLUMNS if any(row[column] != _NONE for row in rows.values())]
-    table.add_column("stage")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(row[column] for column in columns))
-    if not rows:
+    stages = {name: _row(stage) for name, stage in _ordered(ledger)}
+    table.add_column()
+    for name in stages:
+        table.add_column(name, justify="right")
+    for measure in _MEASURES:
+        if any(cells[measure] != _NONE for cells in stages.values()):
+            table.add_row(measure, *(cells[measure] for cells in stages.values()))
+    if not stages:
         table.add_row("nothing counted yet")
     return table
 
@@ -127,7 +127,7 @@ def _row(stage: StageTotal) -> dict[str, str]:
         ),
         f"{stage.repeated:,}",  # also when it is 0
     )
-    return dict(zip(_COLUMNS, cells, strict=True))
+    return dict(zip(_MEASURES, cells, strict=True))
 
 
 def _lines(found: Account) -> list[str]:

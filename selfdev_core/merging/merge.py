@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
 _BLOCK = 1 << 16  # entries worked on at once, which stay in the core's cache
 _KEPT = 2  # merged tensors that may wait for digest and target
+_LONG = 64 << 20  # bytes from which on a tensor waits for the one before it, so that there need be memory for one only
 
 
 def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, folder: Path) -> dict[str, Bundle]:
@@ -119,6 +120,22 @@ def merged_specs(seed: Checkpoint, scope: Scope) -> dict[str, Spec]:
     return {name: Spec(seed.dtypes[name], seed.shapes[name]) for name in merged_names(seed, scope)}
 
 
+class _Memory:
+    """For tensors that go to a thread behind: in turns for short ones, for one at a time of the long ones, which come first."""
+
+    def __init__(self, count: int, behind: Behind) -> None:
+        self._short, self._long = Buffers(count), Buffers(1)
+        self._behind = behind
+
+    def take(self, size: int) -> memoryview:
+        """So many bytes, for the thread that passes them on."""
+        if size <= _LONG:
+            self._long = Buffers(1)
+            return self._short.take(size)
+        self._behind.drain()
+        return self._long.take(size)
+
+
 class _Adder:
     """A sink that adds each result to the seed and passes it on to the digest and the target, both behind the caller's back."""
 
@@ -127,7 +144,8 @@ class _Adder:
         self._target = target
         self._adding, self._keeping = Behind(1), Behind(_KEPT)
         self._adding.do(_one_thread)
-        self._results, self._merged = Buffers(2), Buffers(_KEPT + 1)  # one more than may be in use by those behind
+        # one more than may be in use by those behind
+        self._results, self._merged = _Memory(2, self._adding), _Memory(_KEPT + 1, self._keeping)
         self._total = hashlib.sha256()
 
     def begin(self) -> None:
@@ -165,12 +183,12 @@ class _Adder:
         return self._total.hexdigest()
 
 
-def _added(seed: Checkpoint, name: str, delta: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+def _added(seed: Checkpoint, name: str, delta: torch.Tensor, memory: _Memory) -> torch.Tensor:
     """Seed + result, summed in float32 and stored in the seed's dtype. Raises Refused when that overflows."""
     import torch
 
     own = seed.tensor(name)
-    merged = torch.frombuffer(buffers.take(own.nbytes), dtype=own.dtype).view(own.shape) if own.numel() else own.clone()
+    merged = torch.frombuffer(memory.take(own.nbytes), dtype=own.dtype).view(own.shape) if own.numel() else own.clone()
     flat, added, out = own.view(-1), delta.reshape(-1), merged.view(-1)
     total = torch.empty(min(_BLOCK, own.numel()))
     for span in blocks(own.numel(), _BLOCK):

@@ -64,8 +64,7 @@ class Received:
     """
 
     def __init__(self, bundle: Bundle, sink: Sink | None = None) -> None:
-        memory = fresh if sink is None else sink.memory
-        self._reader = FrameReader(quota(bundle), self._announced, memory)
+        self._reader = FrameReader(quota(bundle), self._announced, self._memory)
         self._due = list(bundle.shapes.items())[::-1]
         self._shape: tuple[int, ...] = ()  # of the tensor that comes; the header's may be equal to it and yet no shape
         self._waiting = len(self._due)
@@ -111,6 +110,14 @@ class Received:
         expected = {"name": name, "shape": list(shape), "dtype": "float32", "bytes": 4 * _numel(shape)}
         if header != expected:
             raise WireError(f"sends {str(header)[:120]} where {name} was due")
+
+    def _memory(self, size: int) -> memoryview:
+        if self._sink is None:
+            return fresh(size)
+        began = time.monotonic()
+        found = self._sink.memory(size)
+        self.waited += time.monotonic() - began
+        return found
 
     def _take(self, header: dict[str, Any], body: bytearray | memoryview) -> None:
         import numpy

@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _ALIGNMENT = 8
-_BIG, _LOOK_BACK = 64 << 20, 16  # bytes; tensors: more than a transformer block has
+_KEPT = 64 << 20  # bytes up to which memory is kept, whatever is asked for
 
 
 class Spec(NamedTuple):
@@ -101,6 +100,7 @@ class Behind:
     bounded."""
 
     def __init__(self, most: int) -> None:
+        self._most = most
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._room = threading.Semaphore(most)
         self._fault: BaseException | None = None
@@ -114,6 +114,12 @@ class Behind:
             self._room.release()
             raise self._fault
         self._calls.put(call)
+
+    def drain(self) -> None:
+        """Wait until nothing is left undone. For the thread that calls `do`."""
+        for _ in range(self._most):
+            self._room.acquire()
+        self._room.release(self._most)
 
     def finish(self) -> None:
         """Wait until everything is done. Raises what a call raised."""
@@ -142,25 +148,23 @@ class Behind:
 
 class Buffers:
     """Memory that is used again, in turns: the one given out is the caller's until `count` more have been asked for. New memory
-    costs more than what is done with it, since the kernel zeroes every page. What has long been too big is given back.
+    costs more than what is done with it, since the kernel zeroes every page.
+
+    For what comes largest first: one that is much too large for what is asked for now is given back.
     """
 
     def __init__(self, count: int) -> None:
         self._held = [memoryview(b"")] * count
         self._next = 0
-        self._asked = deque([0], maxlen=_LOOK_BACK)  # bytes, of late
 
     def take(self, size: int) -> memoryview:
         """So many bytes, whatever is in them."""
-        self._asked.append(size)
-        enough = max(_BIG, 2 * max(self._asked))
-        self._held = [held if len(held) <= enough else memoryview(b"") for held in self._held]
-        if len(self._held[self._next]) < size:
-            self._held[self._next] = memoryview(b"")  # before there is new memory
-            self._held[self._next] = fresh(size)
-        found = self._held[self._next][:size]
+        held = self._held[self._next]
+        if not size <= len(held) <= max(_KEPT, 2 * size):
+            held = self._held[self._next] = memoryview(b"")  # before there is new memory
+            held = self._held[self._next] = fresh(size)
         self._next = (self._next + 1) % len(self._held)
-        return found
+        return held[:size]
 
 
 def fresh(size: int) -> memoryview:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,19 +235,52 @@ def test_memory_is_used_again_in_turns_and_grows() -> None:
     assert len(larger) == 100 and bytes(two) == b"2" * 8
 
 
-def test_memory_that_has_long_been_too_big_is_given_back_and_not_under_the_one_who_has_it(
+def test_memory_that_is_much_too_big_is_given_back_and_not_under_the_one_who_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("selfdev_core.tensors.written._BIG", 10)
-    buffers = Buffers(2)
+    monkeypatch.setattr("selfdev_core.tensors.written._KEPT", 10)
+    buffers = Buffers(1)
     big = buffers.take(1000)
     big[:] = b"1" * 1000
-    for _ in range(15):
-        buffers.take(4)
-    assert sorted(map(len, buffers._held)) == [4, 1000]
+    assert len(buffers.take(500)) == 500 and len(buffers._held[0]) == 1000
+    big[:] = b"1" * 1000
+    buffers.take(499)
+    assert len(buffers._held[0]) == 499 and bytes(big) == b"1" * 1000
     buffers.take(4)
-    assert max(map(len, buffers._held)) == 4
-    assert bytes(big) == b"1" * 1000
+    buffers.take(2)
+    assert len(buffers._held[0]) == 4
+
+
+def test_what_is_behind_can_be_waited_for_also_after_a_fault() -> None:
+    done: list[int] = []
+
+    def slowly(number: int) -> None:
+        time.sleep(0.02)
+        done.append(number)
+
+    behind = Behind(2)
+    for number in (1, 2, 3):
+        behind.do(lambda number=number: slowly(number))
+    behind.drain()
+    assert done == [1, 2, 3]
+    behind.do(lambda: 1 / 0)
+    behind.drain()
+    with pytest.raises(ZeroDivisionError):
+        behind.finish()
+
+
+def test_long_tensors_of_one_size_share_memory(
+    save_pico: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every result and every merged tensor counts as long here; they come out as they do in turns."""
+    seed = Checkpoint(save_pico(tmp_path / "seed", 1))
+    experts = {"one": Checkpoint(save_pico(tmp_path / "one", 2)), "two": Checkpoint(save_pico(tmp_path / "two", 3))}
+    with Sandbox(write_bundles(seed, experts, "all", tmp_path), 60.0, 2.0) as sandbox:
+        in_turns = merge("a-1", HALF, seed, sandbox)
+        monkeypatch.setattr("selfdev_core.merging.merge._LONG", 0)
+        monkeypatch.setattr("selfdev_core.sandbox.wire._LONG", 1)
+        one_by_one = merge("a-1", HALF, seed, sandbox)
+    assert one_by_one[0] == in_turns[0] and one_by_one[0].verdict.accepted
 
 
 @pytest.mark.parametrize(("result", "told"), [("float('nan')", "returns NaN"), ("3e38", "seed \\+ result overflows")])

@@ -158,6 +158,26 @@ def test_no_sequence_of_frames_breaks_the_contract(
     assert_keeps_the_contract(run or received.cut_off(0), bundle)
 
 
+def test_the_time_that_a_sink_takes_is_no_fault_of_the_program(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def begin(self) -> None:
+            pass
+
+        def memory(self, size: int) -> memoryview:
+            time.sleep(0.4)
+            return memoryview(bytearray(size))
+
+        def put(self, name: str, tensor: object) -> None:
+            time.sleep(0.4)
+            names.append(name)
+
+    names: list[str] = []
+    monkeypatch.setattr("selfdev_core.sandbox.wire._LONG", 1)
+    with Sandbox({"full": bundle}, 0.7, 1.0) as sandbox:
+        assert sandbox.run(AVERAGE, "full", sink=Slow()).reason == "accepted"
+    assert names == list(bundle.shapes) and len(names) > 1
+
+
 def test_a_sink_that_fails_before_the_first_tensor_ends_the_program(sandbox: Sandbox) -> None:
     """As the disk's fault of an earlier run does, told at the beginning of the next one."""
 
