@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from selfdev_core.store.artifacts import ArtifactStore
 _HOUR = 3600.0
 _NONE = "–"
 _MEASURES = (
-    *("units", "time", "on top", "device hours", "programs", "questions", "tokens"),
+    *("units", "time", "on top", "programs", "questions", "tokens"),
     *("found", "retries", "remade", "repeated"),
 )
 _ORDER = ("generate", "validate", "merge", "evaluate", "pairs", "train")
@@ -99,35 +99,37 @@ def print_cost(campaign: str, as_json: bool, console: Console) -> None:
 
 
 def _table(ledger: Ledger) -> Table:
-    """A column per stage, so that it fits a narrow window; a measure of which no stage has anything is left out."""
+    """A column per stage, so that it fits a narrow window; a measure of which no stage has anything is left out. Device hours
+    have a row per device."""
     table = Table(title=f"{ledger.campaign}: finished work, each unit once", title_justify="left")
     stages = {name: _row(stage) for name, stage in _ordered(ledger)}
-    table.add_column()
+    table.add_column(min_width=9, overflow="fold")
     for name in stages:
-        table.add_column(name, justify="right")
-    for measure in _MEASURES:
-        if any(cells[measure] != _NONE for cells in stages.values()):
-            table.add_row(measure, *(cells[measure] for cells in stages.values()))
+        table.add_column(name, justify="right", no_wrap=True)
+    measures = dict.fromkeys(name for cells in stages.values() for name in cells if name not in _MEASURES)
+    for measure in (*_MEASURES[:3], *measures, *_MEASURES[3:]):
+        found = [cells.get(measure, _NONE) for cells in stages.values()]
+        if set(found) != {_NONE}:
+            table.add_row(measure, *found)
     if not stages:
         table.add_row("nothing counted yet")
     return table
 
 
 def _row(stage: StageTotal) -> dict[str, str]:
-    held = ", ".join(f"{seconds / _HOUR:.3f} {device}" for device, seconds in stage.occupied.items())
+    held = {f"{device} hours": f"{seconds / _HOUR:.3f}" for device, seconds in stage.occupied.items()}
     cost = stage.cost
     cells = (
         f"{stage.units:,}",
         _duration(cost.seconds),
         _duration(stage.overhead_seconds) if stage.overhead_seconds >= 0.05 else _NONE,
-        held or _NONE,
         *(
             f"{amount:,}" if amount else _NONE
             for amount in (cost.programs, cost.questions, cost.tokens, stage.hits, stage.retries, stage.remade)
         ),
         f"{stage.repeated:,}",  # also when it is 0
     )
-    return dict(zip(_MEASURES, cells, strict=True))
+    return dict(zip(_MEASURES, cells, strict=True)) | held
 
 
 def _lines(found: Account) -> list[str]:
@@ -176,7 +178,9 @@ def _ordered(ledger: Ledger) -> list[tuple[str, StageTotal]]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    """`12.3 s`, `1:30:00`, `123:04:05` (hours)."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _moment(when: float) -> str:

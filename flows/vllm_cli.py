@@ -50,8 +50,9 @@ def start(
     """
     from selfdev_core.engines.config import EngineConfig
     from selfdev_core.engines.vllm.by_hand import run_engine
-    from selfdev_core.engines.vllm.environment import environment_folder
+    from selfdev_core.engines.vllm.environment import is_installed
     from selfdev_core.engines.vllm.slots import gpus_of
+    from selfdev_core.merging.checkpoints import Checkpoint
 
     config = EngineConfig(
         kind="vllm",
@@ -64,7 +65,8 @@ def start(
         max_model_len=max_model_len,
     )
 
-    if python is None and not environment_folder().exists():
+    Checkpoint(model)  # before gigabytes are fetched for it
+    if python is None and not is_installed():
         install(gpu=bool(gpus_of(config)))
 
     def ready(url: str, dtype: str) -> None:

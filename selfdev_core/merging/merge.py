@@ -1,7 +1,8 @@
 """Merging: task vectors for the sandbox, and adding a program's result to the original seed (paper, section 3).
 
 Every program is applied to the original seed; a merged model never becomes the next seed here. Everything streams: one
-parameter is computed and read while the one before it is added to the seed, and the one before that is written.
+parameter is computed and read while the one before it is added to the seed, and the one before that is written. Long ones
+(`_LONG`) are added and written by turns, so that memory holds one of them only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PROBE_ROWS, PROBE_COLUMNS, MAX_PROBES = 24, 40, 24
 _BLOCK = 1 << 16  # entries worked on at once, which stay in the core's cache
 _KEPT = 2  # merged tensors that may wait for digest and target
-_LONG = 64 << 20  # bytes from which on a tensor waits for the one before it, so that there need be memory for one only
+_LONG = 64 << 20  # bytes above which a tensor is long
 
 
 def write_bundles(seed: Checkpoint, experts: dict[str, Checkpoint], scope: Scope, folder: Path) -> dict[str, Bundle]:
@@ -121,7 +122,8 @@ def merged_specs(seed: Checkpoint, scope: Scope) -> dict[str, Spec]:
 
 
 class _Memory:
-    """For tensors that go to a thread behind: in turns for short ones, for one at a time of the long ones, which come first."""
+    """For tensors that go to a thread behind: in turns for short ones; for long ones, which come first, one at a time, with
+    nothing left undone behind."""
 
     def __init__(self, count: int, behind: Behind) -> None:
         self._short, self._long = Buffers(count), Buffers(1)

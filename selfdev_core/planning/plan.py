@@ -12,6 +12,8 @@ from selfdev_core.planning.lines import GB, Amount, Line, total
 from selfdev_core.planning.memory import HALF
 from selfdev_core.planning.rates import Rates
 
+_NO_PRICE = "set budget.price_per_device_hour"
+
 
 def plan(config: CampaignConfig, facts: Facts, rates: Rates) -> list[Line]:
     """Lines in the order in which they are shown."""
@@ -71,13 +73,16 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
     home = facts.models[HOME]
     scope = home[0].shape.merged(config.models.scope) * HALF if home[0].shape else home[0].size
     made = parts(found, rates, home[0].amount(scope * (len(home) + 1)), config.sandbox.device != "cpu")
+    price, currency = config.budget.price_per_device_hour, config.budget.currency
     lines = []
     for part in made:
         expected, at_most = part.hours or (None, None)
         unit = "device hours" if part.on_device else "CPU hours"
         lines.append(Line("time", part.what, expected, at_most, unit, part.how))
     if any(part.hours is None for part in made):
-        return [*lines, Line("time", "all", None, None, "device hours", "not every rate is known")]
+        unknown = "not every rate is known"
+        lines.append(Line("time", "all", None, None, "device hours", unknown))
+        return [*lines, Line("cost", "all", None, None, currency, unknown if price else f"{unknown}; {_NO_PRICE}")]
     devices, workers = devices_of(config), config.resources.workers
     busy, beside = (
         total(part.hours for part in made if part.hours and part.on_device == which) for which in (True, False)
@@ -86,8 +91,7 @@ def _time(config: CampaignConfig, facts: Facts, found: Amounts, rates: Rates) ->
     wall = busy.times(1.0 / devices) + beside.times(1.0 / workers)
     how = f"on {devices} device(s), always busy, and {workers} programs at once on CPUs, one after the other"
     lines.append(Line("time", "wall time", *wall, "hours", how))
-    price, currency = config.budget.price_per_device_hour, config.budget.currency
     if price is None:
-        return [*lines, Line("cost", "all", None, None, currency, "set budget.price_per_device_hour")]
+        return [*lines, Line("cost", "all", None, None, currency, _NO_PRICE)]
     how = f"{price:g} per device hour (budget.price_per_device_hour)"
     return [*lines, Line("cost", "all", *busy.times(price), currency, how)]

@@ -2,7 +2,7 @@
 
 `start.KEEP_MEMORY` lets the C library keep what was freed: otherwise the kernel takes back each tensor's memory and zeroes
 new memory for the next, which took half of a big merge's time. Parameters come largest first (`merge.write_bundles`), so each
-finds room where those before it were. When they have become much smaller, all free memory is given back once.
+finds room where those before it were. When they have become less than half as large, all free memory is given back.
 """
 
 from __future__ import annotations

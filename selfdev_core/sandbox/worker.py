@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,27 +23,47 @@ _END_SECONDS = 5.0
 
 
 class _Starter:
-    """Starts processes in one thread that lasts: the kernel ends a worker with the thread that has started it
-    (`namespaces.die_with_parent`)."""
+    """Starts processes in one thread that lasts as long as this process: the kernel ends a worker with the thread that has
+    started it (`namespaces.die_with_parent`)."""
 
     def __init__(self) -> None:
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._asked: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], Callable[[], subprocess.Popen[bytes]]]]
+        self._asked = queue.SimpleQueue()
 
     def start(self, command: list[str], control_fd: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        return self._threads.submit(
-            subprocess.Popen,
-            command,
-            pass_fds=(control_fd,),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        ).result()
+        def popen() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command,
+                pass_fds=(control_fd,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="sandbox-start", daemon=True)
+                self._thread.start()
+        made: Future[subprocess.Popen[bytes]] = Future()
+        self._asked.put((made, popen))
+        return made.result()
+
+    def _work(self) -> None:
+        while True:
+            made, popen = self._asked.get()
+            try:
+                made.set_result(popen())
+            except BaseException as error:
+                made.set_exception(error)
+            del made, popen
 
 
 _STARTER = _Starter()

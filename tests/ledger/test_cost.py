@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.cost import print_cost
+from flows.cost import _table, print_cost
 from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError
 from selfdev_core.home import campaign_folder
+from selfdev_core.ledger import Ledger, StageTotal
 from selfdev_core.ledger.events import Event
 from selfdev_core.ledger.files import JournalFile
 from selfdev_core.records import Cost
@@ -67,9 +68,25 @@ def campaign_file(tmp_path: Path) -> str:
 def test_the_table_has_time_devices_kills_and_money(campaign_file: str) -> None:
     spend(DAY)
     text = told(campaign_file)
-    assert "1.500 NVIDIA H200" in text and "1:30:00" in text and "1,234" in text
+    assert "Device hours: 1.500 on NVIDIA H200" in text and "1:30:00" in text and "1,234" in text
     assert "1 run(s), 1 of them killed; wall time 2:00:00" in text
     assert "3.75 EUR at 2.5 per device hour" in text
+
+
+def test_the_table_of_a_big_campaign_can_be_read_in_a_narrow_window() -> None:
+    on_cpu = StageTotal(units=15_128, cost=Cost(seconds=36_000.0, programs=15_128), hits=24_794, overhead_seconds=40.0)
+    on_gpu = on_cpu.model_copy(update={"occupied": {"NVIDIA A100-SXM4-80GB": 360_000.0}, "retries": 15})
+    answers = Cost(seconds=360_000.0, programs=15_128, questions=1_813_890, tokens=217_974_235)
+    few = StageTotal(units=12, cost=Cost(seconds=36_000.0), occupied=on_gpu.occupied)
+    stages = {"generate": on_gpu, "validate": on_cpu, "merge": on_cpu}
+    stages |= {"evaluate": on_gpu.model_copy(update={"cost": answers}), "pairs": StageTotal(units=12), "train": few}
+    text = io.StringIO()
+    Console(file=text, width=80).print(_table(Ledger(campaign="mine", stages=stages, runs=())))
+    lines = text.getvalue().splitlines()
+    assert "…" not in text.getvalue() and max(map(len, lines)) <= 80
+    (hours,) = (line for line in lines if "100.000" in line)
+    assert [cell.strip() for cell in hours.split("│")[2:-1]] == ["100.000", "–", "–", "100.000", "–", "100.000"]
+    assert "100:00:00" in text.getvalue() and "217,974,235" in text.getvalue() and "questions" in text.getvalue()
 
 
 def test_json_holds_the_same_and_names_what_it_counts(campaign_file: str) -> None:

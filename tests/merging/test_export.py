@@ -14,6 +14,9 @@ from selfdev_core.config import CampaignConfig
 from selfdev_core.errors import ConfigError, SelfdevError
 from selfdev_core.merging.hub import Source
 from selfdev_core.result import CampaignResult, Contender
+from selfdev_core.sandbox import cgroup
+from selfdev_core.sandbox.worker import Worker
+from tests.sandbox.test_worker import gone, processes_of
 
 
 @pytest.fixture
@@ -71,13 +74,20 @@ def test_an_export_that_ends_early_leaves_nothing_and_can_be_repeated(
 def test_a_merge_that_ends_early_leaves_no_process_and_no_folder(
     pico: Any, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Noted(Worker):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            own.extend(processes_of(self))
+
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    own: list[psutil.Process] = []
+    monkeypatch.setattr(cgroup, "around", lambda pid: None)  # as where the machine lets us make none
+    monkeypatch.setattr(apply, "Worker", Noted)
     monkeypatch.setattr(apply, where, interrupted)
     seed, experts = Source(pico.seed, "seed"), {name: Source(folder, name) for name, folder in pico.experts.items()}
     with pytest.raises(KeyboardInterrupt):
         apply.apply_program("def merge_models(m, d): ...", seed, experts, "mlp", tmp_path / "out", 5.0, 1.0)
-    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert own and gone(own)
     assert not list(tmp_path.iterdir())

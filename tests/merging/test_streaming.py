@@ -22,6 +22,7 @@ from selfdev_core.merging.merge import merge, merge_into, merged_specs, write_bu
 from selfdev_core.merging.saved import ModelFolder
 from selfdev_core.sandbox.bundle import read_bundle
 from selfdev_core.sandbox.client import Sandbox
+from selfdev_core.sandbox.received import Received
 from selfdev_core.tensors.finite import finite
 from selfdev_core.tensors.mapped import MappedFile, read_header
 from selfdev_core.tensors.written import Behind, Buffers, Spec, TensorFile
@@ -269,18 +270,34 @@ def test_what_is_behind_can_be_waited_for_also_after_a_fault() -> None:
         behind.finish()
 
 
-def test_long_tensors_of_one_size_share_memory(
+def test_long_tensors_come_out_whole_though_there_is_memory_for_one_only(
     save_pico: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every result and every merged tensor counts as long here; they come out as they do in turns."""
+    """Every result and every merged tensor counts as long here, and who takes the merged ones is slower than who makes them."""
+
+    class Slow(dict[str, torch.Tensor]):
+        def put(self, name: str, tensor: torch.Tensor) -> None:
+            time.sleep(0.02)
+            self[name] = tensor.clone()
+
+    def watched(self: Received, size: int) -> memoryview:
+        read.append(size)
+        return memory(self, size)
+
+    read: list[int] = []
+    memory = Received._memory
     seed = Checkpoint(save_pico(tmp_path / "seed", 1))
     experts = {"one": Checkpoint(save_pico(tmp_path / "one", 2)), "two": Checkpoint(save_pico(tmp_path / "two", 3))}
     with Sandbox(write_bundles(seed, experts, "all", tmp_path), 60.0, 2.0) as sandbox:
-        in_turns = merge("a-1", HALF, seed, sandbox)
+        record, in_turns = merge("a-1", HALF, seed, sandbox)
         monkeypatch.setattr("selfdev_core.merging.merge._LONG", 0)
         monkeypatch.setattr("selfdev_core.sandbox.wire._LONG", 1)
-        one_by_one = merge("a-1", HALF, seed, sandbox)
-    assert one_by_one[0] == in_turns[0] and one_by_one[0].verdict.accepted
+        monkeypatch.setattr("selfdev_core.sandbox.client._PIECE_BYTES", 16)
+        monkeypatch.setattr(Received, "_memory", watched)
+        slow = Slow()
+        assert merge_into(slow, "a-1", HALF, seed, sandbox) == record and record.verdict.accepted
+    assert set(slow) == set(in_turns) and all(torch.equal(slow[name], tensor) for name, tensor in in_turns.items())
+    assert len(read) == len(slow)
 
 
 @pytest.mark.parametrize(("result", "told"), [("float('nan')", "returns NaN"), ("3e38", "seed \\+ result overflows")])

@@ -98,7 +98,9 @@ def test_stated_rates_give_hours_and_money_and_without_any_none_are_claimed() ->
     assert "as stated" in found["work", "programs evaluated"].how
     assert planned(campaign(), tokens_per_second=50.0)["cost", "all"].how == "set budget.price_per_device_hour"
     unknown = planned(priced)
-    assert unknown["time", "all"].expected is None and ("cost", "all") not in unknown
+    assert unknown["time", "all"].expected is None and unknown["cost", "all"].expected is None
+    assert unknown["cost", "all"].how == "not every rate is known"
+    assert "; set budget." in planned(campaign())["cost", "all"].how
 
 
 def test_training_is_planned_with_its_epochs_and_small_batches() -> None:

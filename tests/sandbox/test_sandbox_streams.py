@@ -158,24 +158,30 @@ def test_no_sequence_of_frames_breaks_the_contract(
     assert_keeps_the_contract(run or received.cut_off(0), bundle)
 
 
-def test_the_time_that_a_sink_takes_is_no_fault_of_the_program(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slow", ["memory", "put"])
+def test_the_time_that_a_sink_takes_is_no_fault_of_the_program(
+    bundle: Bundle, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Slow:
         def begin(self) -> None:
             pass
 
         def memory(self, size: int) -> memoryview:
-            time.sleep(0.4)
+            time.sleep(0.8 * (slow == "memory"))
+            asked.append(size)
             return memoryview(bytearray(size))
 
         def put(self, name: str, tensor: object) -> None:
-            time.sleep(0.4)
+            time.sleep(0.8 * (slow == "put"))
             names.append(name)
 
     names: list[str] = []
+    asked: list[int] = []
     monkeypatch.setattr("selfdev_core.sandbox.wire._LONG", 1)
-    with Sandbox({"full": bundle}, 0.7, 1.0) as sandbox:
+    monkeypatch.setattr("selfdev_core.sandbox.client._PIECE_BYTES", 16)  # so that no tensor comes whole with its header
+    with Sandbox({"full": bundle}, 1.0, 1.0) as sandbox:
         assert sandbox.run(AVERAGE, "full", sink=Slow()).reason == "accepted"
-    assert names == list(bundle.shapes) and len(names) > 1
+    assert names == list(bundle.shapes) and len(asked) > 1
 
 
 def test_a_sink_that_fails_before_the_first_tensor_ends_the_program(sandbox: Sandbox) -> None:

@@ -1,6 +1,6 @@
 """The paper's campaign as it ships, its model and benchmark names replaced by the miniature's, no other change: 3,000 programs
-per iteration, the file's numbers of questions, the untrained factory beside it, LoRA of rank 256, transfer, vLLM. Some hours on
-two cores."""
+per iteration, the file's numbers of questions, the untrained factory beside it, LoRA of rank 256, transfer, vLLM. An hour on two
+cores."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Read = Callable[[Any], T]
 """Takes what is wanted out of a reply's JSON; it may stumble over one that is no vLLM engine's of ours."""
 _MODEL, AT_ONCE = "selfdev", 256  # requests; as many sequences as vLLM computes together if nobody tells it otherwise
-_PROMPTS, _STOPS = 1024, 4  # that vLLM takes in one request if nobody tells it otherwise
+_PROMPTS, _STOPS = 1024, 4  # that vLLM takes in one request if nobody tells it otherwise (`process.py` sees to it)
 _LETTING_GO = 10.0  # seconds
 _FEW = 16  # tokens that a tokenizer may add to a prompt
 KEY = "VLLM_API_KEY"  # vLLM's own name for it; only for engines that somebody else started behind a port
@@ -108,13 +108,14 @@ class Client:
             if one not in self._stops:
                 self._stops[one] = self._tokens(one, add_special_tokens=False)
         tokens = [self._stops[one][0] for one in stop if len(self._stops[one]) == 1]
-        # The first stops are those that are no single token; at what vLLM is not told of, an answer is cut when it is back.
-        told = sorted(stop, key=lambda one: len(self._stops[one]) == 1)[:_STOPS]
+        # Those that are single tokens are told as such besides; at those that find no room, an answer is cut when it is back.
+        ordered = sorted(stop, key=lambda one: len(self._stops[one]) == 1)
+        told, late = ordered[:_STOPS], ordered[_STOPS:]
         given: list[Generated] = []
         for at in range(0, len(prompts), _PROMPTS):
             some = prompts[at : at + _PROMPTS]
             given += self._completions(some, max_tokens, salt, temperature=0.0, stop=told, stop_token_ids=tokens)
-        return given
+        return [one._replace(text=_cut(one.text, late)) for one in given]
 
     def sample(
         self, prompt: str, seeds: list[int], temperature: float, top_p: float, max_tokens: int, salt: str
@@ -244,6 +245,12 @@ class Client:
             f"engine {self.url} answers, but not as a vLLM engine with our worker extension does ({type(error).__name__}: "
             f"{str(error)[:200]}); `selfdev vllm start` starts one"
         )
+
+
+def _cut(text: str, stops: list[str]) -> str:
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text
 
 
 def _words(response: Any) -> str:

@@ -46,6 +46,14 @@ def check_environment(config: EngineConfig) -> None:
     check_version(version_of(config), f"{_field(config)}: {python_of(config)}")
 
 
+def is_installed() -> bool:
+    """Whether `install` has made an environment, with any version of vLLM."""
+    try:
+        return bool(version_of(EngineConfig(kind="vllm")))
+    except ConfigError:
+        return False
+
+
 def version_of(config: EngineConfig) -> str:
     """The version of vLLM in its environment. Raises: ConfigError when there is none."""
     python, field = python_of(config), _field(config)
@@ -88,7 +96,7 @@ def install(build: Build) -> Path:
     build is made anew: the two overwrite each other's files, and need another torch.
 
     The packages come from where pip is configured to look; a CPU build of torch is taken where pip sees one.
-    Raises: EngineError when pip fails; the environment is then removed if it is new.
+    Raises: EngineError when pip fails. A new environment that does not come to be whole is removed.
     """
     folder = environment_folder()
     python = folder / "bin" / "python"
@@ -107,9 +115,11 @@ def install(build: Build) -> Path:
         subprocess.run([*pip, "install", *wanted], check=True, env=clean_environment())
         if build == "cpu":
             subprocess.run([*pip, "uninstall", "--yes", "--quiet", *_UNWANTED], check=True, env=clean_environment())
-    except (OSError, subprocess.CalledProcessError) as error:
+    except BaseException as error:
         if new:
             shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError | subprocess.CalledProcessError):
+            raise
         raise EngineError(
             f"the vLLM environment in {folder} could not be made ({error}); pip has said why above"
         ) from None

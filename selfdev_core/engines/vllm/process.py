@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # weights are swapped through its RPC; only we can reach the socket
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_MAX_COMPLETION_PROMPTS": "1024",
+    "VLLM_MAX_STOP_STRINGS": "4",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
