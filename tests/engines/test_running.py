@@ -120,7 +120,18 @@ def test_a_stop_that_is_one_token_is_given_as_that_too(played: Played) -> None:
     engine = engine_at(played)
     ask(engine, played, stop=("<end_of_turn>", "Next question:"))
     (asked,) = [body for name, body in played.asked if name == "/v1/completions"]
-    assert asked["stop_token_ids"] == [7] and asked["stop"] == ["<end_of_turn>", "Next question:"]
+    assert asked["stop_token_ids"] == [7] and set(asked["stop"]) == {"<end_of_turn>", "Next question:"}
+    engine.close()
+
+
+def test_no_request_has_more_prompts_and_stops_than_vllm_takes(played: Played) -> None:
+    engine = engine_at(played)
+    stops = ("one", "a b", "c d", "e f", "4", "g h")  # of which those of one token find no room, but are told as tokens
+    given = engine.answer(played.checkpoint, None, ["Q:"] * 2100, max_new_tokens=4, batch_size=1, stop=stops)
+    asked = [body for name, body in played.asked if name == "/v1/completions"]
+    assert [len(body["prompt"]) for body in asked] == [1024, 1024, 52]
+    assert all((body["stop"], body["stop_token_ids"]) == (["a b", "c d", "e f", "g h"], [7, 7]) for body in asked)
+    assert [one.text for one in given] == [""] * 2100  # cut at "4", which the engine wrote
     engine.close()
 
 
