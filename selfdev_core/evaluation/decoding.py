@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from selfdev_core.evaluation.graders.spec import GraderSpec
@@ -33,6 +35,11 @@ class Decoding(Record):
 
     def answer(self, text: str) -> str:
         """What a model wrote, up to the first stop."""
-        for stop in self.stop:
-            text = text.split(stop, 1)[0]
-        return text
+        return cut_at(text, self.stop)
+
+
+def cut_at(text: str, stops: Iterable[str]) -> str:
+    """The text up to the first of the stops."""
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text

@@ -23,6 +23,23 @@ def _train_with_saves(out: Path, settings: dict[str, Any], before: Path | str, s
     train(out, settings, before, saves=str(saves), save_steps=5)
 
 
+def _kill_in_the_middle(out: Path, settings: dict[str, Any], before: Path | str, saves: Path) -> None:
+    """Train in a process of its own and kill that after ten steps or more; what it has started ends with it."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_with_saves, args=(out, settings, before, saves)
+    )
+    process.start()
+    deadline = time.monotonic() + 300
+    while not list(saves.glob("checkpoint-1?/trainer_state.json")):
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.pid is not None
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not psutil.wait_procs(ranks, 30)[1]
+
+
 @pytest.mark.parametrize(
     "method", ["lora", pytest.param("adapter", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.slow)]
 )
@@ -51,17 +68,7 @@ def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_wei
     before = adapter if method == "adapter" else ""
     whole = train(tmp_path / "whole", settings, before)
     saves = tmp_path / "saves"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_with_saves, args=(tmp_path / "killed", settings, before, saves)
-    )
-    process.start()
-    deadline = time.monotonic() + 300
-    while not list(saves.glob("checkpoint-1?/trainer_state.json")):
-        assert process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.02)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    _kill_in_the_middle(tmp_path / "killed", settings, before, saves)
     assert not (tmp_path / "killed").exists()
     reached = int(Path(last_save(saves) or "").name.partition("-")[2])
     assert 10 <= reached < 30
@@ -77,25 +84,12 @@ def test_a_killed_training_goes_on_from_its_last_save_and_ends_with_the_same_wei
 @pytest.mark.slow
 def test_a_killed_training_in_two_processes_goes_on_from_its_last_save(tmp_path: Path) -> None:
     settings, saves = LORA | {"steps": 30, "processes": 2}, tmp_path / "saves"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_with_saves, args=(tmp_path / "killed", settings, "", saves)
-    )
-    process.start()
-    deadline = time.monotonic() + 300
-    while not list(saves.glob("checkpoint-1?/trainer_state.json")):
-        assert process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.02)
-    assert process.pid is not None
-    ranks = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert not psutil.wait_procs(ranks, 30)[1]  # they end with it
+    _kill_in_the_middle(tmp_path / "killed", settings, "", saves)
     state = Path(last_save(saves) or "") / "trainer_state.json"
     told = json.loads(state.read_text())
     assert 10 <= told["global_step"] < 30
-    next(entry for entry in told["log_history"] if "loss" in entry)["loss"] = (
-        99.0  # comes out if the save is gone on from
-    )
+    first = next(entry for entry in told["log_history"] if "loss" in entry)
+    first["loss"] = 99.0  # comes out if the save is gone on from
     state.write_text(json.dumps(told))
     again = train(tmp_path / "killed", settings, saves=str(saves), save_steps=5)
     whole = train(tmp_path / "whole", settings)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from selfdev_core.errors import EngineError
+from selfdev_core.evaluation.decoding import cut_at
 from selfdev_core.workers.generation import Generated
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ class Client:
         for at in range(0, len(prompts), _PROMPTS):
             some = prompts[at : at + _PROMPTS]
             given += self._completions(some, max_tokens, salt, temperature=0.0, stop=told, stop_token_ids=tokens)
-        return [one._replace(text=_cut(one.text, late)) for one in given]
+        return [one._replace(text=cut_at(one.text, late)) for one in given]
 
     def sample(
         self, prompt: str, seeds: list[int], temperature: float, top_p: float, max_tokens: int, salt: str
@@ -245,12 +246,6 @@ class Client:
             f"engine {self.url} answers, but not as a vLLM engine with our worker extension does ({type(error).__name__}: "
             f"{str(error)[:200]}); `selfdev vllm start` starts one"
         )
-
-
-def _cut(text: str, stops: list[str]) -> str:
-    for stop in stops:
-        text = text.split(stop, 1)[0]
-    return text
 
 
 def _words(response: Any) -> str:
